@@ -1,0 +1,1 @@
+"""Segmentation data sets and the one pipeline that serves them all."""

@@ -1,0 +1,1 @@
+"""Segmentation networks as functional Keras models."""

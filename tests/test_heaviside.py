@@ -1,0 +1,59 @@
+"""Heaviside functions: values, derivatives, complements and float32 tails."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+
+from tf_levelset import heaviside
+
+EPSILON = 1 / 20
+PHI = np.linspace(-0.5, 0.5, 101)
+
+
+def test_values_by_hand() -> None:
+    # z = ε: MAHF = ½(1 + tanh 1) = 0.880797, AHF = ½(1 + (2/π)(π/4)) = 0.75.
+    z = tf.constant([-EPSILON, 0.0, EPSILON], tf.float64)
+    np.testing.assert_allclose(
+        heaviside.mahf(z, EPSILON), [0.11920292, 0.5, 0.88079708], rtol=1e-7
+    )
+    np.testing.assert_allclose(heaviside.ahf(z, EPSILON), [0.25, 0.5, 0.75])
+    np.testing.assert_array_equal(heaviside.hf(z), [0, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["mahf", "ahf", "hf"])
+def test_equals_the_literal_formula(name: str) -> None:
+    z = tf.constant(PHI, tf.float64)
+    functions = heaviside.HEAVISIDES[name]
+    expected = oracles.heaviside(name, z)
+    np.testing.assert_allclose(functions.inside(z, EPSILON), expected, atol=1e-15)
+    np.testing.assert_allclose(functions.outside(z, EPSILON), 1 - expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["mahf", "ahf"])
+def test_delta_is_the_derivative(name: str) -> None:
+    z = tf.constant(PHI, tf.float64)
+    functions = heaviside.HEAVISIDES[name]
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = functions.inside(z, EPSILON)
+    np.testing.assert_allclose(
+        functions.delta(z, EPSILON), tape.gradient(value, z), rtol=1e-6
+    )
+
+
+def test_hf_trains_with_the_delta_of_mahf() -> None:
+    z = tf.constant(PHI)
+    np.testing.assert_array_equal(
+        heaviside.HEAVISIDES["hf"].delta(z, EPSILON), heaviside.mahf_delta(z, EPSILON)
+    )
+
+
+def test_mahf_keeps_its_tail_in_float32() -> None:
+    # ½(1 + tanh(−10)) is exactly 0 in float32, and a region's mean 0/0.
+    tail = heaviside.mahf(tf.constant(-0.5), EPSILON)
+    np.testing.assert_allclose(tail, 1 / (1 + np.exp(20)), rtol=1e-5)
+    outside = heaviside.HEAVISIDES["mahf"].outside(tf.constant(0.5), EPSILON)
+    np.testing.assert_allclose(outside, 1 / (1 + np.exp(20)), rtol=1e-5)

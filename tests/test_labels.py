@@ -1,0 +1,85 @@
+"""Reading of ground truth: shapes, dtypes, void and errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_levelset.labels import parse_labels
+
+SCORES = tf.zeros((2, 3, 4, 5))
+IDS = np.arange(24).reshape(2, 3, 4) % 5
+
+
+DTYPES = [np.dtype(code).name for code in "BbHhiIqQfd"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("trailing", [(), (1,)])
+def test_sparse_labels_of_every_dtype(dtype: str, trailing: tuple[int, ...]) -> None:
+    labels = parse_labels(
+        tf.constant(IDS.reshape(2, 3, 4, *trailing).astype(dtype)), SCORES, None
+    )
+    np.testing.assert_array_equal(labels.ids, IDS.reshape(2, 12))
+    assert labels.valid.numpy().all()
+
+
+def test_one_hot_labels_with_void_rows() -> None:
+    one_hot = np.eye(5)[IDS]
+    one_hot[0, 0, 0] = 0
+    labels = parse_labels(tf.constant(one_hot), SCORES, None)
+    np.testing.assert_array_equal(labels.ids[:, 1:], IDS.reshape(2, 12)[:, 1:])
+    assert labels.valid.numpy().sum() == 23
+    assert not labels.valid[0, 0]
+
+
+@pytest.mark.parametrize("void", [255, -1, 0, 4])
+def test_void_pixels_are_not_valid(void: int) -> None:
+    ids = IDS.copy()
+    ids[1] = void
+    labels = parse_labels(tf.constant(ids), SCORES, void)
+    np.testing.assert_array_equal(labels.valid, (ids != void).reshape(2, 12))
+    assert not labels.invalid.numpy().any()
+
+
+@pytest.mark.parametrize("foreign", [5, -1, 255, 2**32, 2**63 - 1])
+def test_foreign_labels_raise(foreign: int) -> None:
+    ids = IDS.copy()
+    ids[0, 0, 0] = foreign
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Expected labels in"):
+        parse_labels(tf.constant(ids), SCORES, 7)
+
+
+def test_fractional_labels_raise() -> None:
+    ids = IDS.astype(np.float32)
+    ids[0, 0, 0] = 0.5
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Expected labels in"):
+        parse_labels(tf.constant(ids), SCORES, None)
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.5, 0, 0, 0], [1, 1, 0, 0, 0]])
+def test_soft_labels_raise(row: list[float]) -> None:
+    one_hot = np.eye(5)[IDS]
+    one_hot[0, 0, 0] = row
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Expected labels in"):
+        parse_labels(tf.constant(one_hot), SCORES, None)
+
+
+def test_foreign_labels_are_marked_under_xla() -> None:
+    ids = IDS.copy()
+    ids[0, 0, 0] = 9
+
+    @tf.function(jit_compile=True)
+    def invalid(ids: tf.Tensor) -> tf.Tensor:
+        return parse_labels(ids, SCORES, None).invalid
+
+    np.testing.assert_array_equal(invalid(tf.constant(ids)), (ids == 9).reshape(2, 12))
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 3), (2, 3, 3), (2, 3, 4, 2), (2, 4, 3, 1), (2, 3, 4, 5, 1)]
+)
+def test_shapes_that_do_not_belong_together_raise(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"Expected y_true of shape .* Received"):
+        parse_labels(tf.zeros(shape, tf.int32), SCORES, None)

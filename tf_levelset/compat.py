@@ -1,0 +1,77 @@
+"""Where Keras 2.15 and Keras 3 differ: the only file that asks which one runs."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+if KERAS_3 and keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "Expected Keras to run on the TensorFlow backend. Received: "
+        f"{keras.backend.backend()!r}. Set the environment variable "
+        "KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+T = TypeVar("T", bound=type)
+
+
+def register(cls: T) -> T:
+    """Registers a class, so that saved models load it without `custom_objects`."""
+    return keras.saving.register_keras_serializable("tf_levelset")(cls)
+
+
+class Loss(keras.losses.Loss):
+    """`keras.losses.Loss` with one constructor and one dtype rule in both lanes.
+
+    Computations run in float32, or in float64 where `dtype` says so: sums over a
+    picture overflow float16, and bfloat16 cannot hold label 459. A half-precision
+    `dtype` is kept in the configuration and computed in float32.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> None:
+        self._requested_dtype = dtype
+        compute_dtype = _compute_dtype(dtype)
+        if KERAS_3:
+            super().__init__(name=name, reduction=reduction, dtype=compute_dtype)
+        else:
+            super().__init__(reduction=reduction or "none", name=name)
+            self.dtype = compute_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        dtype = self._requested_dtype
+        if dtype is not None and not isinstance(dtype, str):
+            dtype = getattr(dtype, "name", None) or tf.as_dtype(dtype).name
+        return {"name": self.name, "reduction": self.reduction, "dtype": dtype}
+
+
+def _compute_dtype(dtype: Any) -> str:
+    """Returns "float64" for a 64-bit dtype or policy, else "float32"."""
+    if dtype is None:
+        dtype = keras.backend.floatx()
+    compute_dtype = getattr(dtype, "compute_dtype", dtype)  # a keras.DTypePolicy
+    if isinstance(compute_dtype, str) and compute_dtype.startswith("mixed_"):
+        return "float32"
+    resolved = tf.as_dtype(compute_dtype)
+    if not resolved.is_floating:
+        raise ValueError(f"Expected `dtype` to be a floating type. Received: {dtype!r}")
+    return "float64" if resolved == tf.float64 else "float32"
+
+
+def variable_path(variable: Any) -> str:
+    """Returns a variable's path, such as `deeplab_largefov/fc8/kernel`."""
+    return getattr(variable, "path", None) or variable.name.split(":")[0]
+
+
+def raw_variable(variable: Any) -> tf.Variable:
+    """Returns the `tf.Variable` under a Keras variable."""
+    return variable.value if KERAS_3 else variable

@@ -1,0 +1,370 @@
+"""The Chan–Vese energy of softmax maps against a label map (Kim et al. 2019, Eq. 4–7).
+
+For one image: n valid pixels, P_l the probability of class l, φ_l = P_l − ½ its level
+set function, G_l ∈ {0, 1} its binary ground truth, and
+
+    (4)  E = Σ_l Σ_x (G_l − c_l1)² H(φ_l) + (G_l − c_l2)² (1 − H(φ_l))
+    (5)  c_l1 = Σ G_l H / Σ H        c_l2 = Σ G_l (1 − H) / Σ (1 − H)
+    (7)  ∂E/∂φ_l = δ(φ_l) [(G_l − c_l1)² − (G_l − c_l2)²]
+
+Because G_l is binary, four sums a class say everything: with H and 1 − H summed over
+the class's own pixels (a, c) and over the others (b, d),
+
+    c1 = a/(a+b),  1 − c1 = b/(a+b),  c2 = c/(c+d),  1 − c2 = d/(c+d),
+    E_l = ab/(a+b) + cd/(c+d),
+
+all of it sums of positive terms, which float32 holds to its last digits. Eq. 7 is the
+exact gradient: c1 and c2 minimise E, so their own derivatives drop out. A class that
+is absent from the image has a = c = 0, hence no energy and no gradient: the "l ∈ L"
+of Eq. 4 needs no mask.
+
+Divergences from the paper, all off by default: `normalization` divides by n or by the
+class's total variance T_l, `signed` mends the energy's evenness in c1 − c2 (below).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_levelset.heaviside import HEAVISIDES
+from tf_levelset.labels import Labels, parse_labels
+
+NORMALIZATIONS = ("sum", "mean", "scale_free")
+
+
+class Regions(NamedTuple):
+    """Sums of H and 1 − H over a class's pixels and over the others, each (B, 1, C)."""
+
+    a: tf.Tensor
+    """Σ H over the class's own pixels."""
+    b: tf.Tensor
+    """Σ H over the other valid pixels."""
+    c: tf.Tensor
+    """Σ (1 − H) over the class's own pixels."""
+    d: tf.Tensor
+    """Σ (1 − H) over the other valid pixels."""
+
+
+class Means(NamedTuple):
+    """Region means of Eq. 5 with their complements, each (B, 1, C)."""
+
+    c1: tf.Tensor
+    not_c1: tf.Tensor
+    c2: tf.Tensor
+    not_c2: tf.Tensor
+
+
+class Scale(NamedTuple):
+    """What multiplies the energy of each class."""
+
+    factor: tf.Tensor
+    """(B, 1, C): class weight times normalisation."""
+    variance: tf.Tensor
+    """(B, 1, C): T_l = S_g (1 − S_g/n), the energy's upper bound."""
+    share: tf.Tensor
+    """(B, 1, C): S_g/n, the share of the valid pixels that the class has."""
+
+
+def region_sums(truth: tf.Tensor, inside: tf.Tensor, outside: tf.Tensor) -> Regions:
+    """Sums H and 1 − H, both (B, N, C) and zero on void, where truth is 1 and 0."""
+
+    def over_pixels(values: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(values, axis=1, keepdims=True)
+
+    others = 1 - truth
+    return Regions(
+        over_pixels(truth * inside),
+        over_pixels(others * inside),
+        over_pixels(truth * outside),
+        over_pixels(others * outside),
+    )
+
+
+def region_means(sums: Regions, share: tf.Tensor) -> Means:
+    """Means of the truth inside and outside each contour (Eq. 5).
+
+    An empty region, whose mean is 0/0, takes the image's: it then exerts no force.
+    """
+
+    def mean(part: tf.Tensor, rest: tf.Tensor, if_empty: tf.Tensor) -> tf.Tensor:
+        total = part + rest
+        safe = tf.where(total > 0, total, 1)
+        return tf.where(total > 0, part / safe, if_empty)
+
+    a, b, c, d = sums
+    return Means(
+        mean(a, b, share),
+        mean(b, a, 1 - share),
+        mean(c, d, share),
+        mean(d, c, 1 - share),
+    )
+
+
+def mean_difference(means: Means) -> tf.Tensor:
+    """c1 − c2, from whichever of the means or their complements cancel less."""
+    near_zero = means.c1 + means.c2 < 1
+    return tf.where(near_zero, means.c1 - means.c2, means.not_c2 - means.not_c1)
+
+
+def class_scale(
+    truth: tf.Tensor,
+    valid: tf.Tensor,
+    class_weight: Sequence[float] | None,
+    normalization: str,
+) -> Scale:
+    """Class weights times the normalisation, with the variances it needs."""
+    n = tf.reduce_sum(valid, axis=1, keepdims=True)
+    pixels = tf.reduce_sum(truth, axis=1, keepdims=True)
+    share = tf.math.divide_no_nan(pixels, n)
+    variance = tf.math.divide_no_nan(pixels * (n - pixels), n)
+    if normalization == "sum":
+        factor = tf.ones_like(variance)
+    elif normalization == "mean":
+        factor = tf.math.divide_no_nan(tf.ones_like(variance), n)
+    else:
+        varied = tf.cast(variance > 0, variance.dtype)
+        count = tf.reduce_sum(varied, axis=-1, keepdims=True)
+        factor = tf.math.divide_no_nan(varied, variance * count)
+    if class_weight is not None:
+        factor *= tf.constant(class_weight, factor.dtype)
+    return Scale(factor, variance, share)
+
+
+def pixel_energies(
+    truth: tf.Tensor, inside: tf.Tensor, outside: tf.Tensor, means: Means
+) -> tf.Tensor:
+    """The summand of Eq. 4 for each pixel and class, (B, N, C)."""
+    is_truth = truth > 0
+    to_inside = tf.where(is_truth, tf.square(means.not_c1), tf.square(means.c1))
+    to_outside = tf.where(is_truth, tf.square(means.not_c2), tf.square(means.c2))
+    return to_inside * inside + to_outside * outside
+
+
+def forces(truth: tf.Tensor, delta: tf.Tensor, means: Means) -> tf.Tensor:
+    """∂E/∂φ of Eq. 7 for each pixel and class, (B, N, C)."""
+    difference = mean_difference(means)
+    # (1 − c1)² − (1 − c2)² and c1² − c2², factored so that they do not cancel.
+    on_truth = -difference * (means.not_c1 + means.not_c2)
+    elsewhere = difference * (means.c1 + means.c2)
+    return delta * tf.where(truth > 0, on_truth, elsewhere)
+
+
+def softmax_gradient(probabilities: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """Carries a gradient from probabilities back to logits, both (..., C).
+
+    Adding a constant to the gradient of all classes changes nothing, so that of the
+    class with P > ½ is subtracted first: where P is 1 to the last digit, the products
+    would otherwise cancel to noise.
+    """
+    of_leader = tf.where(probabilities > 0.5, gradient, 0)
+    relative = gradient - tf.reduce_sum(of_leader, axis=-1, keepdims=True)
+    mean = tf.reduce_sum(probabilities * relative, axis=-1, keepdims=True)
+    return probabilities * (relative - mean)
+
+
+def two_channels(scores: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """Writes a one-channel sigmoid output (..., 1) as two classes, (..., 2).
+
+    The softmax of (0, z) is the sigmoid of z, so a binary output needs no formulas of
+    its own: background and foreground are the classes of Eq. 4.
+    """
+    background = tf.zeros_like(scores) if from_logits else 1 - scores
+    return tf.concat([background, scores], axis=-1)
+
+
+def floating_scores(y_pred: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """Class scores (B, …, C) in float32 at least, a one-channel output made two.
+
+    Raises:
+        ValueError: if the number of channels is unknown.
+    """
+    y_pred = tf.convert_to_tensor(y_pred)
+    if y_pred.dtype != tf.float64:
+        # float16 sums over a picture overflow: accumulate in float32.
+        y_pred = tf.cast(y_pred, tf.float32)
+    if y_pred.shape.rank is None or y_pred.shape[-1] is None:
+        raise ValueError(
+            "Expected y_pred (B, …, C) with a known number of channels C. Received: "
+            f"y_pred of shape {y_pred.shape}."
+        )
+    if y_pred.shape[-1] == 1:
+        return two_channels(y_pred, from_logits)
+    return y_pred
+
+
+def check_options(
+    heaviside: str,
+    epsilon: float,
+    normalization: str,
+    class_weight: Sequence[float] | None,
+) -> None:
+    """Raises `ValueError` for options that the energy does not have."""
+    if heaviside not in HEAVISIDES:
+        raise ValueError(
+            f"Expected `heaviside` to be one of {tuple(HEAVISIDES)}. "
+            f"Received: {heaviside!r}"
+        )
+    if not 0 < epsilon < float("inf"):
+        raise ValueError(f"Expected `epsilon` to be positive. Received: {epsilon!r}")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"Expected `normalization` to be one of {NORMALIZATIONS}. "
+            f"Received: {normalization!r}"
+        )
+    if class_weight is not None and not all(
+        0 <= w < float("inf") for w in class_weight
+    ):
+        raise ValueError(
+            "Expected `class_weight` to be finite numbers of zero or more, one a "
+            f"class. Received: {class_weight!r}"
+        )
+
+
+def check_class_weight(class_weight: Sequence[float] | None, num_classes: int) -> None:
+    """Raises `ValueError` unless there is one weight a class."""
+    if class_weight is not None and len(class_weight) != num_classes:
+        raise ValueError(
+            f"Expected `class_weight` to hold {num_classes} numbers, one a class. "
+            f"Received: {len(class_weight)} of them, {class_weight!r}"
+        )
+
+
+def level_set_energy(
+    y_true: tf.Tensor,
+    y_pred: tf.Tensor,
+    *,
+    from_logits: bool = False,
+    heaviside: str = "mahf",
+    epsilon: float = 1 / 20,
+    ignore_class: int | None = None,
+    class_weight: Sequence[float] | None = None,
+    normalization: str = "sum",
+    signed: bool = False,
+) -> tf.Tensor:
+    """Energy of each image, summed over its pixels and classes (Eq. 4).
+
+    Args:
+        y_true: labels (B, …) or (B, …, 1) of an integer dtype, or one-hot
+            (B, …, C), with any number of spatial axes.
+        y_pred: probabilities, or logits where `from_logits`, (B, …, C); C = 1 is the
+            sigmoid output of a binary task.
+        from_logits: whether a softmax (or sigmoid) is still to be applied.
+        heaviside: "mahf" (the paper's, Eq. 6), "ahf" (Chan and Vese's) or "hf" (sharp;
+            its gradient uses MAHF's δ).
+        epsilon: width ε of the smooth Heaviside functions, in units of probability.
+        ignore_class: label of void pixels, which do not belong to the image.
+        class_weight: C numbers that multiply the classes' energies.
+        normalization: "sum" over the image (the paper's), "mean" over its valid
+            pixels (E/n, independent of the resolution), or "scale_free": the mean of
+            E_l/T_l over the classes with 0 < S_g < n, where T_l = S_g (1 − S_g/n)
+            bounds E_l, so that a rare class weighs as much as a common one.
+        signed: where a class's prediction is anticorrelated with its truth, c1 < c2,
+            Eq. 4 rewards making it worse; the signed energy takes 2 T_l − E_l there.
+
+    Returns:
+        (B,), float32, or float64 where y_pred is; differentiable by Eq. 7.
+
+    Raises:
+        ValueError: for unknown options and for shapes that do not belong together.
+        tf.errors.InvalidArgumentError: for labels that are neither a class nor void
+            (NaN under XLA).
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> level_set_energy(labels, probabilities).numpy().round(4)
+    array([0.6667], dtype=float32)
+    """
+    check_options(heaviside, epsilon, normalization, class_weight)
+    scores = floating_scores(y_pred, from_logits)
+    labels = parse_labels(tf.convert_to_tensor(y_true), scores, ignore_class)
+    return tf.reduce_sum(
+        energy_density(
+            labels,
+            scores,
+            from_logits=from_logits,
+            heaviside=heaviside,
+            epsilon=epsilon,
+            class_weight=class_weight,
+            normalization=normalization,
+            signed=signed,
+        ),
+        axis=1,
+    )
+
+
+def energy_density(
+    labels: Labels,
+    scores: tf.Tensor,
+    *,
+    from_logits: bool,
+    heaviside: str,
+    epsilon: float,
+    class_weight: Sequence[float] | None,
+    normalization: str,
+    signed: bool,
+) -> tf.Tensor:
+    """Energy of each pixel, whose sum over the image is `level_set_energy`.
+
+    Weights on the pixels of the result hold c1 and c2 fixed in its gradient, as in
+    Chan and Vese's alternating minimisation; equal weights give the exact gradient.
+
+    Args:
+        labels: ground truth with N positions.
+        scores: (B, …, C) in float32 or float64, as `floating_scores` gives them.
+        from_logits: see `level_set_energy`, and so the others.
+        heaviside: "mahf", "ahf" or "hf".
+        epsilon: width ε.
+        class_weight: C numbers or None.
+        normalization: "sum", "mean" or "scale_free".
+        signed: whether c1 < c2 costs 2 T − E.
+
+    Returns:
+        (B, N), zero on void pixels, NaN where a label is invalid.
+
+    Raises:
+        ValueError: if `class_weight` does not hold C numbers.
+    """
+    num_classes = scores.shape[-1]
+    check_class_weight(class_weight, num_classes)
+    functions = HEAVISIDES[heaviside]
+    shape = tf.shape(scores)
+    flat = tf.stack([shape[0], tf.reduce_prod(shape[1:-1]), num_classes])
+    valid = tf.cast(labels.valid, scores.dtype)[..., tf.newaxis]
+    truth = tf.one_hot(labels.ids, num_classes, dtype=scores.dtype) * valid
+    scale = class_scale(truth, valid, class_weight, normalization)
+
+    @tf.custom_gradient
+    def density(
+        scores: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        probabilities = tf.nn.softmax(scores) if from_logits else scores
+        phi = probabilities - 0.5
+        inside = functions.inside(phi, epsilon) * valid
+        outside = functions.outside(phi, epsilon) * valid
+        means = region_means(region_sums(truth, inside, outside), scale.share)
+        energies = pixel_energies(truth, inside, outside, means)
+        sign = tf.ones_like(scale.factor)
+        if signed:
+            wrong = means.c1 < means.c2
+            sign = tf.where(wrong, -sign, sign)
+            variances = tf.square(truth - scale.share) * valid
+            energies = tf.where(wrong, 2 * variances - energies, energies)
+        value = tf.reduce_sum(scale.factor * energies, axis=-1)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            delta = functions.delta(phi, epsilon) * valid
+            force = sign * scale.factor * forces(truth, delta, means)
+            force *= upstream[..., tf.newaxis]
+            return softmax_gradient(probabilities, force) if from_logits else force
+
+        return value, gradient
+
+    return tf.where(
+        labels.invalid,
+        tf.constant(float("nan"), scores.dtype),
+        density(tf.reshape(scores, flat)),
+    )

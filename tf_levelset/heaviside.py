@@ -1,0 +1,68 @@
+"""Heaviside functions and their derivatives (Kim et al. 2019, Eq. 6 and Section 3.1).
+
+A level set function φ is positive inside its contour. H(φ) is one inside and zero
+outside, sharply ("hf") or smoothly with a width ε ("ahf", "mahf"); δ = dH/dφ. Each
+complement 1 − H is computed on its own, because 1 − H(φ) loses all digits in float32
+where H is close to one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+def hf(z: tf.Tensor) -> tf.Tensor:
+    """Heaviside function: 1 where z ≥ 0, else 0 (HF, Section 3.1)."""
+    return tf.cast(z >= 0, z.dtype)
+
+
+def hf_complement(z: tf.Tensor) -> tf.Tensor:
+    """1 − HF(z)."""
+    return tf.cast(z < 0, z.dtype)
+
+
+def ahf(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Approximated Heaviside function ½(1 + (2/π) arctan(z/ε)) of Chan and Vese."""
+    return 0.5 + tf.atan(z / epsilon) / math.pi
+
+
+def ahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Derivative of `ahf`: (1/π) ε / (ε² + z²)."""
+    return (epsilon / math.pi) / (epsilon**2 + tf.square(z))
+
+
+def mahf(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Modified approximated Heaviside function ½(1 + tanh(z/ε)) (MAHF, Eq. 6).
+
+    Written as the equal sigmoid(2z/ε): tanh is exactly −1 in float32 from z = −10 ε
+    on, which would empty a region and leave its mean 0/0.
+    """
+    return tf.sigmoid((2 / epsilon) * z)
+
+
+def mahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Derivative of `mahf`: (1/2ε)(1 − tanh(z/ε))(1 + tanh(z/ε)) (Eq. 7)."""
+    return (2 / epsilon) * mahf(z, epsilon) * mahf(-z, epsilon)
+
+
+class Heaviside(NamedTuple):
+    """A Heaviside function H, its complement 1 − H, and the δ its gradient uses."""
+
+    inside: Callable[[tf.Tensor, float], tf.Tensor]
+    outside: Callable[[tf.Tensor, float], tf.Tensor]
+    delta: Callable[[tf.Tensor, float], tf.Tensor]
+
+
+HEAVISIDES = {
+    "mahf": Heaviside(mahf, lambda z, epsilon: mahf(-z, epsilon), mahf_delta),
+    "ahf": Heaviside(ahf, lambda z, epsilon: ahf(-z, epsilon), ahf_delta),
+    # HF's own derivative is zero almost everywhere: it trains with MAHF's δ
+    # (a straight-through estimator).
+    "hf": Heaviside(
+        lambda z, epsilon: hf(z), lambda z, epsilon: hf_complement(z), mahf_delta
+    ),
+}

@@ -1,0 +1,113 @@
+"""Ground truth as the losses use it: one integer a pixel, void told apart."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Labels(NamedTuple):
+    """Ground truth of a batch, its spatial axes flattened into N positions."""
+
+    ids: tf.Tensor
+    """int32 (B, N): the class of each valid pixel, 0 elsewhere."""
+    valid: tf.Tensor
+    """bool (B, N): False on void pixels."""
+    invalid: tf.Tensor
+    """bool (B, N): True where the label is neither a class nor void."""
+
+
+def parse_labels(
+    y_true: tf.Tensor, scores: tf.Tensor, ignore_class: int | None
+) -> Labels:
+    """Reads sparse or one-hot ground truth.
+
+    Args:
+        y_true: sparse labels (B, …) or (B, …, 1) of any integer dtype, or of a
+            floating one that holds integers; or one-hot (B, …, C), in which a row of
+            zeros is void.
+        scores: (B, …, C), the class scores that the labels belong to; only its shape
+            is read.
+        ignore_class: the label of void pixels, or None.
+
+    Returns:
+        The labels. Where a label is neither a class nor void, an
+        `InvalidArgumentError` is raised when the operation runs, except under XLA,
+        which drops assertions: `invalid` lets the caller answer NaN there.
+
+    Raises:
+        ValueError: if the shapes do not belong together.
+    """
+    num_classes = scores.shape[-1]
+    if _is_one_hot(y_true.shape, scores.shape):
+        ids, valid, invalid = _from_one_hot(y_true)
+    else:
+        if y_true.shape.rank == scores.shape.rank:
+            y_true = tf.squeeze(y_true, axis=-1)
+        ids, invalid = _integers(y_true)
+        valid = tf.ones_like(ids, tf.bool)
+    if ignore_class is not None:
+        valid = valid & (ids != ignore_class)
+    invalid = valid & (invalid | (ids < 0) | (ids >= num_classes))
+    _assert_none(invalid, num_classes, ignore_class)
+    ids = tf.where(valid & ~invalid, ids, 0)
+    flat = tf.stack([tf.shape(ids)[0], -1])
+    return Labels(*(tf.reshape(tensor, flat) for tensor in (ids, valid, invalid)))
+
+
+def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
+    """Tells one-hot from sparse labels by their shape, or raises."""
+    if labels.rank is None or scores.rank is None or scores.rank < 3:
+        raise ValueError(
+            "Expected y_pred of a known rank of at least 3, (B, …, C). Received: "
+            f"y_pred of shape {scores} and y_true of shape {labels}."
+        )
+    if labels.is_compatible_with(scores) and scores[-1] > 1 and labels[-1] != 1:
+        return True
+    sparse = labels if labels.rank == scores.rank - 1 else labels[:-1]
+    is_sparse = labels.rank == scores.rank - 1 or labels[-1] == 1
+    if not (is_sparse and sparse.is_compatible_with(scores[:-1])):
+        raise ValueError(
+            f"Expected y_true of shape {scores[:-1]}, {[*scores[:-1], 1]} (sparse) "
+            f"or {scores} (one-hot). Received: y_true of shape {labels}."
+        )
+    return False
+
+
+def _integers(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns int32 ids, and where a floating label is no integer."""
+    if y_true.dtype.is_floating:
+        # Keras hands labels over in floating point.
+        ids = tf.cast(y_true, tf.int32)
+        return ids, tf.cast(ids, y_true.dtype) != y_true
+    if y_true.dtype in (tf.int64, tf.uint32, tf.uint64):
+        # Clipped to int32's range, so that no foreign id wraps into a class.
+        wide = tf.cast(y_true, tf.int64)
+        wide = tf.clip_by_value(wide, tf.int32.min, tf.int32.max)
+        return tf.cast(wide, tf.int32), tf.zeros_like(wide, tf.bool)
+    return tf.cast(y_true, tf.int32), tf.zeros_like(y_true, tf.bool)
+
+
+def _from_one_hot(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns ids, valid and invalid of one-hot rows; soft rows are invalid."""
+    y_true = tf.cast(y_true, tf.float32)
+    total = tf.reduce_sum(y_true, axis=-1)
+    binary = tf.reduce_all((y_true == 0) | (y_true == 1), axis=-1)
+    ids = tf.argmax(y_true, axis=-1, output_type=tf.int32)
+    valid = ~(binary & (total == 0))
+    return ids, valid, ~binary | (total > 1)
+
+
+def _assert_none(
+    invalid: tf.Tensor, num_classes: int, ignore_class: int | None
+) -> None:
+    void = "" if ignore_class is None else f" or ignore_class={ignore_class}"
+    tf.debugging.assert_equal(
+        tf.math.count_nonzero(invalid),
+        tf.constant(0, tf.int64),
+        message=(
+            f"Expected labels in [0, {num_classes}){void}, or one-hot rows of zeros "
+            "and a single one. Received: labels outside of it, as many as x below."
+        ),
+    )
