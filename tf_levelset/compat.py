@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
+
+from tf_levelset._version import __version__
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
@@ -75,3 +79,19 @@ def variable_path(variable: Any) -> str:
 def raw_variable(variable: Any) -> tf.Variable:
     """Returns the `tf.Variable` under a Keras variable."""
     return variable.value if KERAS_3 else variable
+
+
+def variables_of(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """Returns an optimizer's variables, a list in one and a callable in the other."""
+    return list(optimizer.variables)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
+    return {
+        "tf_levelset": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }

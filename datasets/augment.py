@@ -1,0 +1,329 @@
+"""Augmentation: small stateless functions of (image, labels, seed).
+
+Pixel i of a row of n covers [i, i + 1), its centre at i + ½: images and labels are
+resized by the same half-pixel-centre rule, so that both stay aligned. Images are
+interpolated; labels are only ever picked, so that no new label appears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# The mean colour of ImageNet, RGB: a padded pixel is zero once a model subtracts it.
+MEAN_RGB = (122.675, 116.669, 104.008)
+VOID = 255
+
+# The ranges of the mild photometric jitter.
+_BRIGHTNESS = 24.0  # added, of 255
+_CONTRAST = (0.8, 1.2)
+_SATURATION = (0.8, 1.2)
+_HUE = 0.1  # radians in the plane of chrominance
+
+_RGB_TO_YIQ = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [0.59590059, -0.27455667, -0.32134392],
+        [0.21153661, -0.52273617, 0.31119955],
+    ]
+)
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training sample, in the order of the arguments.
+
+    It is plain data: `Augmentation(**json.loads(json.dumps(asdict(a)))) == a`.
+
+    Args:
+        resize: The (height, width) every picture is first brought to.
+        resize_scale: The factor it is first resized by; instead of `resize`.
+        scale: The range (low, high) of a random factor on top of that, uniform. Both
+            make one resampling: the picture is interpolated once.
+        crop: The (height, width) of a random window. Where the picture is smaller, it
+            is padded at the bottom and the right, with `MEAN_RGB` and void labels.
+        flip: Whether to mirror left and right, half of the time.
+        photometric: Whether to vary brightness, contrast, saturation and hue mildly.
+            The result is clipped to [0, 255]; padding keeps its colour.
+
+    Raises:
+        ValueError: If a value is out of range, or both resizes are given.
+    """
+
+    resize: tuple[int, int] | None = None
+    resize_scale: float | None = None
+    scale: tuple[float, float] | None = None
+    crop: tuple[int, int] | None = None
+    flip: bool = False
+    photometric: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # JSON gives lists for tuples
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        if self.resize is not None and self.resize_scale is not None:
+            raise ValueError(
+                "Expected one of `resize` and `resize_scale`. "
+                f"Received: {self.resize} and {self.resize_scale}"
+            )
+        for name, size in (("resize", self.resize), ("crop", self.crop)):
+            if size is not None and not _is_size(size):
+                raise ValueError(
+                    f"Expected `{name}` to be (height, width), integers of at least 1. "
+                    f"Received: {size!r}"
+                )
+        if self.resize_scale is not None and not self.resize_scale > 0:
+            raise ValueError(
+                f"Expected `resize_scale` to be above 0. Received: {self.resize_scale}"
+            )
+        if self.scale is not None and not (
+            len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
+        ):
+            raise ValueError(
+                "Expected `scale` to be (low, high) with 0 < low <= high. "
+                f"Received: {self.scale!r}"
+            )
+
+
+def output_size(
+    augmentation: Augmentation, image_size: tuple[int, int] | None = None
+) -> tuple[int, int] | None:
+    """Returns the size of augmented pictures, or None where it is not one size.
+
+    Args:
+        augmentation: What happens to the pictures.
+        image_size: Their (height, width) before, None where they differ.
+
+    Returns:
+        The (height, width) after, or None.
+    """
+    if augmentation.crop is not None:
+        return augmentation.crop
+    if augmentation.scale is not None:
+        return None
+    if augmentation.resize is not None or image_size is None:
+        return augmentation.resize
+    # In float32, as the graph computes it.
+    factor = np.float32(augmentation.resize_scale or 1.0)
+    scaled = factor * np.array(image_size, dtype=np.float32)
+    height, width = np.maximum(np.rint(scaled), 1).astype(int).tolist()
+    return height, width
+
+
+def augment(
+    image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Applies an augmentation to one sample.
+
+    Args:
+        image: (H, W, 3), RGB in [0, 255], any numeric dtype.
+        labels: (H, W), an integer dtype, void being 255.
+        seed: int32 or int64 (2,): the same seed gives the same result.
+        augmentation: What to do.
+
+    Returns:
+        The image, float32 (h, w, 3) in [0, 255], and the labels, (h, w) of their own
+        dtype, without any label that was not there before, but void.
+    """
+    scale_seed, crop_seed, flip_seed, color_seed = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 4)
+    )
+    image = tf.cast(image, tf.float32)
+    if not (
+        augmentation.resize is augmentation.resize_scale is augmentation.scale is None
+    ):
+        size = _resized_size(tf.shape(labels), scale_seed, augmentation)
+        image, labels = resize(image, labels, size)
+    if augmentation.crop is not None:
+        image, labels = random_crop(image, labels, crop_seed, augmentation.crop)
+    if augmentation.flip:
+        image, labels = random_flip(image, labels, flip_seed)
+    if augmentation.photometric:
+        image, labels = random_photometric(image, labels, color_seed)
+    if augmentation.crop is not None:
+        # After the jitter: padding keeps the colour that models turn into zero.
+        image, labels = pad(image, labels, augmentation.crop)
+    return image, labels
+
+
+def resize(
+    image: tf.Tensor, labels: tf.Tensor, size: tf.Tensor | tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resizes the image by interpolation and its labels by picking the nearest.
+
+    Args:
+        image: (H, W, 3), any numeric dtype.
+        labels: (H, W), any dtype.
+        size: The new (height, width).
+
+    Returns:
+        The float32 image and the labels, of that size.
+    """
+    return resize_image(image, size), resize_labels(labels, size)
+
+
+def resize_image(image: tf.Tensor, size: tf.Tensor | tuple[int, int]) -> tf.Tensor:
+    """Resizes an image bilinearly, antialiased when shrinking.
+
+    Args:
+        image: (H, W, 3) in [0, 255], any numeric dtype.
+        size: The new (height, width).
+
+    Returns:
+        float32 (height, width, 3) in [0, 255].
+    """
+    image = tf.image.resize(image, size, method="bilinear", antialias=True)
+    return tf.clip_by_value(image, 0.0, 255.0)  # the weights' sum is 1 but for rounding
+
+
+def resize_labels(labels: tf.Tensor, size: tf.Tensor | tuple[int, int]) -> tf.Tensor:
+    """Resizes labels: each new pixel takes the label that its centre falls on.
+
+    Args:
+        labels: (H, W), any dtype.
+        size: The new (height, width).
+
+    Returns:
+        (height, width), of the dtype of `labels`.
+    """
+    old, new = tf.shape(labels), tf.convert_to_tensor(size, tf.int32)
+    rows, columns = (_nearest(new[axis], old[axis]) for axis in (0, 1))
+    return tf.gather(tf.gather(labels, rows), columns, axis=1)
+
+
+def random_crop(
+    image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, size: tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cuts a window at a random place, each place equally likely.
+
+    Args:
+        image: (H, W, 3).
+        labels: (H, W).
+        seed: int32 or int64 (2,).
+        size: The window's (height, width).
+
+    Returns:
+        Image and labels of that window: (min(H, height), min(W, width)).
+    """
+    old = tf.shape(labels)
+    window = tf.minimum(old, tf.constant(size, tf.int32))
+    free = old - window + 1
+    # 53 random bits against at most a few thousand places: uniform for our purpose.
+    uniform = tf.random.stateless_uniform([2], seed, dtype=tf.float64)
+    start = tf.cast(tf.floor(uniform * tf.cast(free, tf.float64)), tf.int32)
+    stop = start + window
+    return (
+        image[start[0] : stop[0], start[1] : stop[1]],
+        labels[start[0] : stop[0], start[1] : stop[1]],
+    )
+
+
+def pad(
+    image: tf.Tensor, labels: tf.Tensor, size: tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pads at the bottom and the right, where the picture is smaller than `size`.
+
+    Args:
+        image: float32 (H, W, 3); padded with `MEAN_RGB`.
+        labels: (H, W), an integer dtype; padded with void, 255.
+        size: (height, width), at least.
+
+    Returns:
+        Image and labels of shape (max(H, height), max(W, width)).
+    """
+    missing = tf.maximum(tf.constant(size, tf.int32) - tf.shape(labels), 0)
+    paddings = tf.stack([tf.zeros_like(missing), missing], axis=1)
+    mean = tf.constant(MEAN_RGB, tf.float32)
+    inside = tf.pad(tf.ones_like(labels, tf.bool), paddings)
+    image = tf.pad(image, tf.pad(paddings, [[0, 1], [0, 0]]))
+    image = tf.where(inside[..., tf.newaxis], image, mean)
+    void = tf.cast(VOID, labels.dtype)
+    return image, tf.pad(labels, paddings, constant_values=void)
+
+
+def random_flip(
+    image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors image and labels left and right, half of the time.
+
+    Args:
+        image: (H, W, 3).
+        labels: (H, W).
+        seed: int32 or int64 (2,).
+
+    Returns:
+        Image and labels, of the same shapes.
+    """
+    flip = tf.random.stateless_uniform([], seed) < 0.5
+    return tf.cond(
+        flip,
+        lambda: (image[:, ::-1], labels[:, ::-1]),
+        lambda: (image, labels),
+    )
+
+
+def random_photometric(
+    image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Varies brightness, contrast, saturation and hue mildly; labels stay.
+
+    Hue turns and saturation stretches the chrominance of YIQ, which is linear in RGB:
+    unlike HSV, it has no jumps. Contrast stretches around the image's mean colour.
+
+    Args:
+        image: float32 (H, W, 3), RGB in [0, 255].
+        labels: (H, W).
+        seed: int32 or int64 (2,).
+
+    Returns:
+        The image, clipped to [0, 255] so that it stays a picture, and the labels.
+    """
+    low = tf.constant([-_BRIGHTNESS, _CONTRAST[0], _SATURATION[0], -_HUE])
+    high = tf.constant([_BRIGHTNESS, _CONTRAST[1], _SATURATION[1], _HUE])
+    uniform = tf.random.stateless_uniform([4], seed)
+    brightness, contrast, saturation, hue = tf.unstack(low + uniform * (high - low))
+
+    image = tf.tensordot(image, _chrominance_matrix(saturation, hue), 1)
+    mean = tf.reduce_mean(image, axis=(0, 1))
+    image = (image - mean) * contrast + mean + brightness
+    return tf.clip_by_value(image, 0.0, 255.0), labels
+
+
+def _chrominance_matrix(saturation: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
+    """Returns the (3, 3) matrix to multiply RGB rows by, from the right."""
+    cosine, sine = saturation * tf.cos(hue), saturation * tf.sin(hue)
+    one, zero = tf.ones_like(cosine), tf.zeros_like(cosine)
+    turn = tf.stack([[one, zero, zero], [zero, cosine, -sine], [zero, sine, cosine]])
+    to_yiq = tf.constant(_RGB_TO_YIQ.T, tf.float32)
+    to_rgb = tf.constant(_YIQ_TO_RGB.T, tf.float32)
+    return to_yiq @ tf.transpose(turn) @ to_rgb
+
+
+def _resized_size(
+    size: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation
+) -> tf.Tensor:
+    """Returns the int32 (2,) size that `resize`, `resize_scale` and `scale` lead to."""
+    if augmentation.resize is not None:
+        size = tf.constant(augmentation.resize, tf.int32)
+        if augmentation.scale is None:
+            return size
+    factor = tf.constant(augmentation.resize_scale or 1.0, tf.float32)
+    if augmentation.scale is not None:
+        low, high = augmentation.scale
+        factor *= low + (high - low) * tf.random.stateless_uniform([], seed)
+    scaled = tf.round(tf.cast(size, tf.float32) * factor)
+    return tf.maximum(tf.cast(scaled, tf.int32), 1)
+
+
+def _nearest(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
+    """Returns ⌊(i + ½)·old/new⌋ for i < new, in integers: no rounding can creep in."""
+    return (2 * tf.range(new) + 1) * old // (2 * new)
+
+
+def _is_size(value: Any) -> bool:
+    return len(value) == 2 and all(isinstance(n, int) and n >= 1 for n in value)

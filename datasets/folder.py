@@ -1,0 +1,279 @@
+"""Data sets that lie in folders as pairs of a picture file and a label file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+
+LabelReader = Callable[[str], np.ndarray]
+
+
+def paired_files_source(
+    name: str,
+    image_paths: Sequence[str | os.PathLike[str]],
+    label_paths: Sequence[str | os.PathLike[str]],
+    class_names: Sequence[str],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    *,
+    sample_names: Sequence[str] | None = None,
+    label_ids: Mapping[int, int] | None = None,
+    read_labels: LabelReader | None = None,
+) -> Source:
+    """Returns a source of picture files and their label files.
+
+    Args:
+        name: The source's name, such as `"camvid/train"`.
+        image_paths: N PNG or JPEG files.
+        label_paths: N label files, in the same order, each of its picture's size.
+        class_names: The C names.
+        palette: The C colours, (C, 3), RGB in [0, 255].
+        sample_names: The N names; the picture files' stems by default.
+        label_ids: What the ids in the label files mean: a class in [0, C) or void,
+            255. By default ids are classes and 255 is void. Any other id in a file
+            is an error when that file is read.
+        read_labels: Reads a label file, by path, into an integer array (H, W);
+            `read_index_labels` by default.
+
+    Returns:
+        A `Source`. Reading a sample whose label file has a wrong size or wrong ids
+        raises an error that names the file: `tf.errors.InvalidArgumentError` from a
+        dataset, `ValueError` eagerly.
+
+    Raises:
+        FileNotFoundError: If files are missing; the first few are named.
+        ValueError: If there are no files, or not as many labels as pictures.
+    """
+    images, labels = _strings(image_paths), _strings(label_paths)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"Expected as many label files as pictures in {name!r}. "
+            f"Received: {len(images)} pictures and {len(labels)} label files"
+        )
+    if not images:
+        raise ValueError(f"Expected {name!r} to have at least 1 picture. Received: 0")
+    _check_files_exist(name, [*images, *labels])
+    num_classes = len(class_names)
+    table = label_table(label_ids or default_label_ids(num_classes), num_classes)
+    image_table, label_file_table = tf.constant(images), tf.constant(labels)
+    reader = _checked_label_reader(read_labels or read_index_labels, table)
+
+    def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image_path, label_path = image_table[index], label_file_table[index]
+        image = read_image(image_path)
+        # Not stateful: it is a function of the files, and under op determinism
+        # TensorFlow would run a stateful one on one thread.
+        ids = tf.numpy_function(
+            reader,
+            [label_path, image_path, tf.shape(image)],
+            tf.uint8,
+            stateful=False,
+        )
+        return image, tf.ensure_shape(ids, (None, None))
+
+    return Source(
+        name=name,
+        class_names=tuple(class_names),
+        palette=palette,
+        num_samples=len(images),
+        load=load,
+        sample_names=tuple(sample_names or (Path(path).stem for path in images)),
+        image_size=common_size(images),
+    )
+
+
+def read_image(path: tf.Tensor) -> tf.Tensor:
+    """Reads a PNG or JPEG file, a scalar string, as uint8 (H, W, 3) RGB."""
+    image = tf.io.decode_image(
+        tf.io.read_file(path), channels=3, expand_animations=False
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def read_index_labels(path: str) -> np.ndarray:
+    """Reads the labels of a palette or greyscale image file.
+
+    Pillow gives the indices of a palette PNG; `tf.io.decode_png` gives its colours or
+    their luminance instead.
+
+    Args:
+        path: An image file of mode P (its palette indices are the labels) or L (its
+            values are).
+
+    Returns:
+        uint8 (H, W).
+
+    Raises:
+        ValueError: If the file has another mode.
+    """
+    with Image.open(path) as image:
+        if image.mode not in ("P", "L"):
+            raise ValueError(
+                "Expected a label image of mode P (palette) or L (greyscale). "
+                f"Received: mode {image.mode} in {path}"
+            )
+        return np.array(image)
+
+
+def color_label_reader(colors: Mapping[tuple[int, int, int], int]) -> LabelReader:
+    """Returns a reader of label images that show each class in a colour.
+
+    Args:
+        colors: The label of each RGB colour.
+
+    Returns:
+        A function of a path. It takes an image of any mode that Pillow turns to RGB,
+        returns int32 (H, W), and raises `ValueError` for a colour not in `colors`.
+    """
+    # Sorted, so that a binary search finds a colour's place.
+    known = sorted((_code(np.array(color)), label) for color, label in colors.items())
+    codes = np.array([code for code, _ in known], dtype=np.int32)
+    labels = np.array([label for _, label in known], dtype=np.int32)
+
+    def read(path: str) -> np.ndarray:
+        with Image.open(path) as image:
+            rgb = np.array(image.convert("RGB"))
+        pixels = _code(rgb)
+        places = np.searchsorted(codes, pixels).clip(max=len(codes) - 1)
+        unknown = rgb[codes[places] != pixels]
+        if unknown.size:
+            examples = np.unique(unknown, axis=0)[:3].tolist()
+            raise ValueError(
+                f"Expected only the {len(codes)} known label colours in {path}. "
+                f"Received: {len(unknown)} pixels of other colours, such as {examples}"
+            )
+        return labels[places]
+
+    return read
+
+
+def write_palette_png(
+    path: str | os.PathLike[str],
+    labels: np.ndarray,
+    palette: np.ndarray | Sequence[Sequence[int]],
+) -> None:
+    """Writes labels as a palette PNG, which `read_index_labels` reads back.
+
+    Args:
+        path: The file to write.
+        labels: Integers (H, W) in [0, C), or 255 for void.
+        palette: (C, 3), RGB in [0, 255]; void is shown in the cream of PASCAL VOC.
+
+    Raises:
+        ValueError: If a label is neither in the palette nor 255.
+    """
+    colors = np.asarray(palette, dtype=np.uint8)
+    known = np.isin(labels, [*range(len(colors)), IGNORE_CLASS])
+    if not known.all():
+        raise ValueError(
+            f"Expected labels in [0, {len(colors)}) or {IGNORE_CLASS}. "
+            f"Received: {np.unique(labels[~known])[:3].tolist()}"
+        )
+    full = np.zeros((256, 3), dtype=np.uint8)
+    full[IGNORE_CLASS] = (224, 224, 192)
+    full[: len(colors)] = colors
+    image = Image.fromarray(np.asarray(labels, dtype=np.uint8))
+    image.putpalette(full.tobytes())
+    image.save(path, format="PNG")
+
+
+def default_label_ids(num_classes: int) -> dict[int, int]:
+    """Returns the usual meaning of ids: the classes themselves, and 255 for void."""
+    return {**{c: c for c in range(num_classes)}, IGNORE_CLASS: IGNORE_CLASS}
+
+
+def label_table(label_ids: Mapping[int, int], num_classes: int) -> np.ndarray:
+    """Returns the look-up table of ids: where a data set's own void becomes 255.
+
+    Args:
+        label_ids: The class in [0, num_classes), or void, 255, of each id.
+        num_classes: C.
+
+    Returns:
+        int32 (largest id + 1,): the class or 255, and −1 for ids that have no meaning.
+
+    Raises:
+        ValueError: If an id is negative, or stands for no class and not for void.
+    """
+    wrong = {
+        i: c
+        for i, c in label_ids.items()
+        if i < 0 or not (0 <= c < num_classes or c == IGNORE_CLASS)
+    }
+    if wrong:
+        raise ValueError(
+            f"Expected ids of at least 0 that stand for classes in [0, {num_classes}) "
+            f"or {IGNORE_CLASS}. Received: {wrong}"
+        )
+    table = np.full(max(label_ids) + 1, -1, dtype=np.int32)
+    table[list(label_ids)] = list(label_ids.values())
+    return table
+
+
+def common_size(paths: Iterable[str]) -> tuple[int, int] | None:
+    """Returns the (height, width) that all pictures share, or None; reads headers."""
+    common: tuple[int, int] | None = None
+    for path in paths:
+        with Image.open(path) as image:
+            size = (image.height, image.width)
+        if common is not None and size != common:
+            return None
+        common = size
+    return common
+
+
+def _checked_label_reader(
+    read_labels: LabelReader, table: np.ndarray
+) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
+    """Returns a reader that maps ids to classes and names the file that is wrong."""
+
+    def read(label_path: Any, image_path: Any, shape: np.ndarray) -> np.ndarray:
+        path = _text(label_path)
+        ids = read_labels(path)
+        size = tuple(np.asarray(shape)[:2].tolist())
+        if ids.shape != size:
+            raise ValueError(
+                f"Expected labels of the size of their picture, {size} in "
+                f"{_text(image_path)}. Received: {ids.shape} in {path}"
+            )
+        inside = (ids >= 0) & (ids < len(table))
+        classes = table[np.where(inside, ids, 0)]
+        unknown = np.unique(ids[~inside | (classes < 0)])
+        if unknown.size:
+            raise ValueError(
+                f"Expected only label ids of a class or of void in {path}. "
+                f"Received: {unknown[:10].tolist()}"
+            )
+        return classes.astype(np.uint8)
+
+    return read
+
+
+def _code(rgb: np.ndarray) -> np.ndarray:
+    """Returns (..., 3) colours as the (...) integers 0xRRGGBB."""
+    return rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+
+
+def _check_files_exist(name: str, paths: Sequence[str]) -> None:
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise FileNotFoundError(
+            f"Expected the {len(paths)} files of {name!r}. Received: "
+            f"{len(missing)} missing, such as {', '.join(missing[:3])}"
+        )
+
+
+def _text(path: Any) -> str:
+    """Returns a path from TensorFlow: bytes in a graph, an array of them eagerly."""
+    return os.fsdecode(np.asarray(path).item())
+
+
+def _strings(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    return [os.fspath(path) for path in paths]

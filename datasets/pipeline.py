@@ -1,0 +1,248 @@
+"""One input pipeline for every data set: a function of the step, not of state.
+
+Sample i of a run is known from the seed alone: its epoch is i // N, its place in that
+epoch's order is a stateless permutation, and its augmentation is seeded by (seed, i).
+So a run resumed at step k reads what the unbroken run would have read, workers share
+the samples by striding them, and no shuffle buffer holds pictures in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from tf_levelset.datasets.augment import Augmentation, augment, output_size
+
+# Labels of every source use this value for void, whatever its files use.
+IGNORE_CLASS = 255
+
+# The two uses of a run's seed: no random number serves both.
+_ORDER, _AUGMENTATION = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled pictures, each reached by its index.
+
+    Args:
+        name: The data set and its split, such as `"camvid/train"`.
+        class_names: The C names, in the order of the labels.
+        palette: The C colours the classes are shown in, (C, 3), RGB in [0, 255].
+        num_samples: N, at least 1.
+        load: Takes a scalar int64 index in [0, N) and returns the image, uint8
+            (H, W, 3) RGB, and its labels, uint8 (H, W), in [0, C) or `ignore_class`.
+            It runs inside a TensorFlow graph and gives the same answer every time.
+        sample_names: The N names of the samples.
+        ignore_class: The label of void pixels: every source maps its own to 255.
+        image_size: The (height, width) that all images share, None where they differ.
+
+    Raises:
+        ValueError: If the source is empty or the lengths do not agree.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: np.ndarray | Sequence[Sequence[int]]
+    num_samples: int
+    load: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    sample_names: tuple[str, ...]
+    ignore_class: int = IGNORE_CLASS
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(
+                f"Expected source {self.name!r} to have at least 1 sample. "
+                f"Received: num_samples={self.num_samples}"
+            )
+        if len(self.sample_names) != self.num_samples:
+            raise ValueError(
+                f"Expected one name for each of the {self.num_samples} samples of "
+                f"{self.name!r}. Received: {len(self.sample_names)} names"
+            )
+        palette = np.array(self.palette, dtype=np.uint8)
+        if palette.shape != (len(self.class_names), 3):
+            raise ValueError(
+                f"Expected a palette of shape ({len(self.class_names)}, 3), one RGB "
+                f"colour for each class of {self.name!r}. Received: {palette.shape}"
+            )
+        palette.flags.writeable = False
+        object.__setattr__(self, "palette", palette)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, void not counted."""
+        return len(self.class_names)
+
+
+def subset(source: Source, indices: Sequence[int], name: str | None = None) -> Source:
+    """Returns some samples of a source, such as the drives of one fold.
+
+    Args:
+        source: The source to take from.
+        indices: Which samples, each in [0, source.num_samples), in the new order.
+        name: The new source's name; the old one's by default.
+
+    Returns:
+        A `Source` of `len(indices)` samples.
+
+    Raises:
+        ValueError: If `indices` is empty or one is out of range.
+    """
+    wrong = [i for i in indices if not 0 <= i < source.num_samples]
+    if wrong:
+        raise ValueError(
+            f"Expected `indices` in [0, {source.num_samples}). Received: {wrong[:3]}"
+        )
+    table = tf.constant(list(indices), tf.int64)
+    return replace(
+        source,
+        name=source.name if name is None else name,
+        num_samples=len(indices),
+        sample_names=tuple(source.sample_names[i] for i in indices),
+        load=lambda index: source.load(table[index]),
+    )
+
+
+def training_dataset(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation | None = None,
+    start_step: int = 0,
+    num_steps: int | None = None,
+    label_stride: int = 1,
+    num_workers: int = 1,
+    worker: int = 0,
+) -> tf.data.Dataset:
+    """Returns the batches of a training run from `start_step` on.
+
+    The batch of a step depends on `seed` and the step only, so that starting at step
+    k gives exactly the batches of the unbroken run from its step k on. Every epoch
+    shows each sample once, in an order of its own; a batch may span two epochs.
+
+    Args:
+        source: Where the samples come from.
+        batch_size: The global batch size, over all workers.
+        seed: The run's seed, an integer in [0, 2**63).
+        augmentation: What to do with each sample; None leaves it as it is.
+        start_step: The first step, at least 0.
+        num_steps: How many batches to give; None for no end.
+        label_stride: The stride of the model's outputs in the image. At stride s the
+            labels are `labels[::s, ::s]`: those of the pixels that the outputs stand
+            on where they map to the image corner to corner (DeepLab's sizes s·k+1).
+        num_workers: How many workers share each global batch; divides `batch_size`.
+        worker: Which of them this is, in [0, num_workers). Worker w takes the samples
+            w, w + num_workers, … of every global batch.
+
+    Returns:
+        A dataset of (images, labels): float32 (B, h, w, 3) in [0, 255] and int32
+        (B, ⌈h/s⌉, ⌈w/s⌉), void being `source.ignore_class`, with
+        B = batch_size / num_workers.
+
+    Raises:
+        ValueError: If an argument is out of range, or if the images of a batch would
+            differ in size.
+    """
+    _require(batch_size >= 1, "`batch_size` to be at least 1", batch_size)
+    _require(0 <= seed < 2**63, "`seed` to be in [0, 2**63)", seed)
+    _require(start_step >= 0, "`start_step` to be at least 0", start_step)
+    _require(
+        num_steps is None or num_steps >= 1, "`num_steps` to be at least 1", num_steps
+    )
+    _require(label_stride >= 1, "`label_stride` to be at least 1", label_stride)
+    _require(num_workers >= 1, "`num_workers` to be at least 1", num_workers)
+    _require(0 <= worker < num_workers, f"`worker` to be in [0, {num_workers})", worker)
+    _require(
+        batch_size % num_workers == 0,
+        f"`batch_size` to be a multiple of num_workers={num_workers}",
+        batch_size,
+    )
+    augmentation = augmentation or Augmentation()
+    size = output_size(augmentation, source.image_size)
+    if size is None and batch_size > num_workers:
+        raise ValueError(
+            f"Expected images of one size, to stack them in batches: set `crop` in the "
+            f"augmentation, or `resize` without `scale`. Received: {augmentation} for "
+            f"source {source.name!r} of image_size={source.image_size}"
+        )
+
+    def sample(i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, labels = source.load(sample_index(i, seed, source.num_samples))
+        image, labels = augment(
+            image, labels, _fold(seed, _AUGMENTATION, i), augmentation
+        )
+        if size is not None:
+            image = tf.ensure_shape(image, (*size, 3))
+            labels = tf.ensure_shape(labels, size)
+        return image, tf.cast(labels[::label_stride, ::label_stride], tf.int32)
+
+    first = start_step * batch_size + worker
+    if num_steps is None:
+        samples = tf.data.Dataset.counter(first, num_workers)
+    else:
+        stop = (start_step + num_steps) * batch_size
+        samples = tf.data.Dataset.range(first, stop, num_workers)
+    return (
+        samples.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size // num_workers, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def evaluation_dataset(source: Source) -> tf.data.Dataset:
+    """Returns every sample once, in order, alone and at its original size.
+
+    Args:
+        source: Where the samples come from.
+
+    Returns:
+        A dataset of `source.num_samples` pairs (image, labels): uint8 (H, W, 3) and
+        int32 (H, W), void being `source.ignore_class`.
+    """
+
+    def sample(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, labels = source.load(index)
+        return image, tf.cast(labels, tf.int32)
+
+    return (
+        tf.data.Dataset.range(source.num_samples)
+        .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def sample_index(i: tf.Tensor | int, seed: int, num_samples: int) -> tf.Tensor:
+    """Returns which sample of the source is sample i of a run.
+
+    Args:
+        i: The place in the run, an int64 scalar of at least 0.
+        seed: The run's seed.
+        num_samples: N, the size of the source.
+
+    Returns:
+        An int64 scalar in [0, N). Over i = e·N … e·N + N − 1, epoch e, it takes each
+        value once.
+    """
+    i = tf.cast(i, tf.int64)
+    epoch, position = i // num_samples, i % num_samples
+    return tf.random.experimental.index_shuffle(
+        position,
+        seed=_fold(seed, _ORDER, epoch),
+        max_index=tf.constant(num_samples - 1, tf.int64),
+    )
+
+
+def _fold(seed: int, use: int, data: tf.Tensor) -> tf.Tensor:
+    """Returns the int64 (2,) seed of one epoch or one sample, for one use."""
+    base = tf.constant([seed, use], tf.int64)
+    return tf.random.experimental.stateless_fold_in(base, data)
+
+
+def _require(condition: bool, expected: str, received: object) -> None:
+    if not condition:
+        raise ValueError(f"Expected {expected}. Received: {received}")

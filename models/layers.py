@@ -1,0 +1,172 @@
+"""Keras layers that DeepLab's nets need and Keras does not have.
+
+All of them keep heights and widths dynamic and put their positions where Caffe puts
+them: TensorFlow's SAME padding is asymmetric on even sizes, which moves the outputs of
+a stride 8 net from 8i to 8i + 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_levelset import compat
+
+IMAGENET_MEAN_RGB = (122.675, 116.669, 104.008)
+"""Mean colour of ImageNet, 0–255, as DeepLab subtracts it."""
+
+
+@compat.register
+class CaffePreprocessing(keras.layers.Layer):
+    """RGB pictures in 0–255 to BGR with ImageNet's mean subtracted."""
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps (B, H, W, 3) to the same shape."""
+        return tf.reverse(images - tf.constant(IMAGENET_MEAN_RGB, images.dtype), [-1])
+
+
+@compat.register
+class PadToStride(keras.layers.Layer):
+    """Pads H and W at their ends with zeros to the next stride·k + 1.
+
+    On such sizes the outputs of a net stand at 0, stride, …, corner to corner.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps (B, H, W, C) to (B, ⌈(H−1)/stride⌉·stride + 1, …, C)."""
+        height, width = _size(images)
+        bottom = -(height - 1) % self.stride
+        right = -(width - 1) % self.stride
+        return tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+class _SymmetricPooling2D(keras.layers.Layer):
+    """3×3 pooling with one position of padding on every side, as in Caffe."""
+
+    def __init__(self, strides: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.strides = strides
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "strides": self.strides}
+
+
+@compat.register
+class SymmetricMaxPooling2D(_SymmetricPooling2D):
+    """3×3 maximum with padding 1 on every side; the padding never wins."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps (B, H, W, C) to (B, ⌈H/strides⌉, ⌈W/strides⌉, C)."""
+        x = tf.pad(x, _ONE_AROUND, constant_values=x.dtype.min)
+        return tf.nn.max_pool2d(x, 3, self.strides, "VALID")
+
+
+@compat.register
+class SymmetricAveragePooling2D(_SymmetricPooling2D):
+    """3×3 mean with padding 1 on every side; divides by 9 at the border too."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps (B, H, W, C) to (B, ⌈H/strides⌉, ⌈W/strides⌉, C)."""
+        return tf.nn.avg_pool2d(tf.pad(x, _ONE_AROUND), 3, self.strides, "VALID")
+
+
+@compat.register
+class CropToStride(keras.layers.Layer):
+    """Crops a padded net's outputs to those that stand on the picture.
+
+    These are the positions of `labels[::stride, ::stride]`.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, ⌈H/stride⌉, …, C)."""
+        x, images = inputs
+        height, width = _size(images)
+        return x[:, : -(-height // self.stride), : -(-width // self.stride)]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+@compat.register
+class UpsampleToImage(keras.layers.Layer):
+    """Bilinear upsampling, corner to corner, to the size of a picture.
+
+    The map's corners lie on those of the padded picture, whose padding is cropped.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, H, W, C), float32."""
+        x, images = inputs
+        map_height, map_width = _size(x)
+        padded = [(n - 1) * self.stride + 1 for n in (map_height, map_width)]
+        x = tf.raw_ops.ResizeBilinear(
+            images=tf.cast(x, tf.float32), size=tf.stack(padded), align_corners=True
+        )
+        height, width = _size(images)
+        return x[:, :height, :width]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+@compat.register
+class ScaleImage(keras.layers.Layer):
+    """Resizes pictures by a factor, bilinear and antialiased."""
+
+    def __init__(self, scale: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps (B, H, W, 3) to (B, max(1, round(scale·H)), …, 3), float32."""
+        size = tf.cast(tf.shape(images)[1:3], tf.float32) * self.scale
+        size = tf.maximum(tf.cast(tf.round(size), tf.int32), 1)
+        return tf.image.resize(images, size, antialias=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "scale": self.scale}
+
+
+@compat.register
+class ResizeToImage(keras.layers.Layer):
+    """Bilinear resize of a map of a scaled picture to the original's size."""
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, H, W, C), float32."""
+        x, images = inputs
+        return tf.image.resize(x, tf.shape(images)[1:3])
+
+
+_ONE_AROUND = [[0, 0], [1, 1], [1, 1], [0, 0]]
+
+
+def _size(x: tf.Tensor) -> tuple[Any, Any]:
+    """Height and width: integers where they are known, else scalar tensors."""
+    dynamic = tf.shape(x)
+    height, width = x.shape[1:3]
+    return (
+        dynamic[1] if height is None else height,
+        dynamic[2] if width is None else width,
+    )

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_levelset.datasets.camvid import CLASSES, camvid, sequences
+from tf_levelset.datasets.pipeline import evaluation_dataset, subset
+
+NAMES = ("0001TP_006690", "0006R0_f00930", "0016E5_00390")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Three pictures in the layout of SegNet, with every label 0 to 11."""
+    lines = []
+    for folder in ("train", "trainannot"):
+        (tmp_path / folder).mkdir()
+    for i, name in enumerate(NAMES):
+        picture = np.full((4, 6, 3), 10 * i, np.uint8)
+        Image.fromarray(picture).save(tmp_path / "train" / f"{name}.png")
+        labels = (np.arange(24).reshape(4, 6) + i).astype(np.uint8) % 12
+        Image.fromarray(labels).save(tmp_path / "trainannot" / f"{name}.png")
+        lines.append(f"train/{name}.png trainannot/{name}.png")
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def real_dir() -> Path:
+    root = os.environ.get("TF_LEVELSET_DATA")
+    if root is None or not Path(root, "camvid").is_dir():
+        pytest.skip("needs CamVid: set TF_LEVELSET_DATA to the folder that holds it")
+    return Path(root, "camvid")
+
+
+def test_maps_void_to_255(data_dir: Path) -> None:
+    source = camvid(data_dir)
+    for i, (image, labels) in enumerate(evaluation_dataset(source)):
+        expected = (np.arange(24).reshape(4, 6) + i) % 12
+        expected[expected == 11] = 255
+        np.testing.assert_array_equal(labels, expected)
+        np.testing.assert_array_equal(image, np.full((4, 6, 3), 10 * i))
+
+
+def test_describes_itself(data_dir: Path) -> None:
+    source = camvid(data_dir, "train")
+    assert source.name == "camvid/train"
+    assert source.num_classes == 11
+    assert source.ignore_class == 255
+    assert source.class_names[0] == "sky"
+    assert source.class_names[10] == "bicyclist"
+    assert source.sample_names == NAMES
+    assert source.image_size == (4, 6)
+    np.testing.assert_array_equal(source.palette[3], CLASSES["road"])
+
+
+def test_takes_the_original_lists(data_dir: Path) -> None:
+    relative = camvid(data_dir).sample_names
+    lines = (data_dir / "train.txt").read_text().split()
+    absolute = [f"/SegNet/CamVid/{path}" for path in lines]
+    text = "\n".join(
+        " ".join(pair) for pair in zip(absolute[::2], absolute[1::2], strict=True)
+    )
+    (data_dir / "train.txt").write_text(text + "\n\n")
+    source = camvid(data_dir)
+    assert source.sample_names == relative
+    assert len(list(evaluation_dataset(source))) == 3
+
+
+def test_sequences_make_folds(data_dir: Path) -> None:
+    source = camvid(data_dir)
+    drives = sequences(source)
+    assert drives == ("0001TP", "0006R0", "0016E5")
+    fold = subset(source, [i for i, drive in enumerate(drives) if drive != "0006R0"])
+    assert sequences(fold) == ("0001TP", "0016E5")
+
+
+def test_missing_split_is_named(data_dir: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"CamVid's val pictures at .*val\.txt"):
+        camvid(data_dir, "val")
+
+
+def test_missing_file_is_named(data_dir: Path) -> None:
+    (data_dir / "trainannot" / f"{NAMES[1]}.png").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"1 missing.*{NAMES[1]}"):
+        camvid(data_dir)
+
+
+def test_rejects_an_unknown_split(data_dir: Path) -> None:
+    with pytest.raises(ValueError, match="Received: 'training'"):
+        camvid(data_dir, "training")
+
+
+def test_rejects_a_malformed_list(data_dir: Path) -> None:
+    (data_dir / "train.txt").write_text("train/a.png\n")
+    with pytest.raises(ValueError, match=r"Received: 'train/a\.png'"):
+        camvid(data_dir)
+
+
+class TestRealData:
+    @pytest.mark.parametrize(("split", "num_samples"), [("train", 367), ("val", 101)])
+    def test_sizes(self, real_dir: Path, split: str, num_samples: int) -> None:
+        source = camvid(real_dir, split)
+        assert source.num_samples == num_samples
+        assert source.image_size == (360, 480)
+
+    def test_drives(self, real_dir: Path) -> None:
+        train = sequences(camvid(real_dir, "train"))
+        counts = {drive: train.count(drive) for drive in set(train)}
+        assert counts == {"0001TP": 62, "0006R0": 101, "0016E5": 204}
+        assert set(sequences(camvid(real_dir, "val"))) == {"0016E5"}
+
+    def test_class_shares(self, real_dir: Path) -> None:
+        # The known shares of the classes in train tell their order. Every 8th
+        # picture is enough for that.
+        source = camvid(real_dir, "train")
+        counts = np.zeros(256)
+        for _, labels in evaluation_dataset(subset(source, range(0, 367, 8))):
+            counts += np.bincount(labels.numpy().ravel(), minlength=256)
+        assert counts[11:255].sum() == 0
+        assert counts[255] > 0
+        known = [0.17, 0.23, 0.01, 0.32, 0.04, 0.10, 0.012, 0.011, 0.06, 0.006, 0.003]
+        shares = counts[:11] / counts[:11].sum()
+        np.testing.assert_allclose(shares, known, rtol=0.4, atol=0.003)

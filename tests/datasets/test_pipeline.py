@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.datasets.pipeline import (
+    Source,
+    evaluation_dataset,
+    sample_index,
+    subset,
+    training_dataset,
+)
+
+Batches = list[tuple[np.ndarray, np.ndarray]]
+
+EVERYTHING = Augmentation(
+    resize=(20, 24), scale=(0.5, 1.5), crop=(17, 17), flip=True, photometric=True
+)
+
+
+def noise_source(
+    num_samples: int = 5,
+    size: tuple[int, int] = (16, 20),
+    image_size: tuple[int, int] | None = (16, 20),
+) -> Source:
+    """Noise of 4 classes; pixel (0, 0) of image i has the value i in every channel."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (num_samples, *size, 3), dtype=np.uint8)
+    images[:, 0, 0] = np.arange(num_samples, dtype=np.uint8)[:, np.newaxis]
+    labels = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (num_samples, *size))
+    image_table, label_table = tf.constant(images), tf.constant(labels)
+    return Source(
+        name="noise",
+        class_names=("a", "b", "c", "d"),
+        palette=np.arange(12).reshape(4, 3),
+        num_samples=num_samples,
+        load=lambda index: (image_table[index], label_table[index]),
+        sample_names=tuple(f"s{i}" for i in range(num_samples)),
+        image_size=image_size,
+    )
+
+
+def batches(source: Source, **options: Any) -> Batches:
+    return list(training_dataset(source, **options).as_numpy_iterator())
+
+
+def ids(run: Batches) -> list[int]:
+    """The samples' indices, which stand in the first pixel."""
+    return [int(i) for images, _ in run for i in images[:, 0, 0, 0]]
+
+
+def assert_same(left: Batches, right: Batches) -> None:
+    assert len(left) == len(right)
+    for (images, labels), (other_images, other_labels) in zip(left, right, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+class TestOrder:
+    def test_every_epoch_shows_each_sample_once(self) -> None:
+        # 5 samples in batches of 3: batches span epochs.
+        order = ids(batches(noise_source(5), batch_size=3, seed=0, num_steps=20))
+        epochs = np.array(order).reshape(12, 5)
+        np.testing.assert_array_equal(np.sort(epochs, axis=1), [[0, 1, 2, 3, 4]] * 12)
+        assert len({tuple(epoch) for epoch in epochs}) > 6
+
+    def test_depends_on_the_seed(self) -> None:
+        source = noise_source(20)
+        orders = {
+            tuple(ids(batches(source, batch_size=20, seed=seed, num_steps=1)))
+            for seed in (0, 1, 2**32, 2**63 - 1)
+        }
+        assert len(orders) == 4
+
+    def test_one_sample(self) -> None:
+        assert (
+            ids(batches(noise_source(1), batch_size=2, seed=0, num_steps=2)) == [0] * 4
+        )
+
+    @settings(deadline=None, max_examples=30)
+    @given(
+        num_samples=st.integers(1, 60),
+        seed=st.integers(0, 2**63 - 1),
+        epoch=st.integers(0, 10**9),
+    )
+    def test_is_a_permutation(self, num_samples: int, seed: int, epoch: int) -> None:
+        first = epoch * num_samples
+        order = [
+            int(sample_index(first + i, seed, num_samples)) for i in range(num_samples)
+        ]
+        assert sorted(order) == list(range(num_samples))
+
+
+class TestResuming:
+    @pytest.mark.parametrize("step", [1, 4, 7])
+    def test_is_starting_at_that_step(self, step: int) -> None:
+        options: dict[str, Any] = {
+            "batch_size": 3,
+            "seed": 5,
+            "augmentation": EVERYTHING,
+        }
+        whole = batches(noise_source(), num_steps=9, **options)
+        rest = batches(noise_source(), start_step=step, num_steps=9 - step, **options)
+        assert_same(whole[step:], rest)
+
+    def test_works_far_into_a_run(self) -> None:
+        run = batches(
+            noise_source(), batch_size=5, seed=0, start_step=10**9, num_steps=1
+        )
+        assert sorted(ids(run)) == [0, 1, 2, 3, 4]
+
+    def test_a_run_repeats_bit_for_bit(self) -> None:
+        first, second = (
+            batches(
+                noise_source(),
+                batch_size=4,
+                seed=3,
+                augmentation=EVERYTHING,
+                num_steps=5,
+            )
+            for _ in range(2)
+        )
+        assert_same(first, second)
+
+    def test_without_num_steps_there_is_no_end(self) -> None:
+        options: dict[str, Any] = {"batch_size": 2, "seed": 0, "start_step": 3}
+        endless = training_dataset(noise_source(), **options)
+        assert int(endless.cardinality()) == tf.data.INFINITE_CARDINALITY
+        finite = training_dataset(noise_source(), num_steps=4, **options)
+        assert int(finite.cardinality()) == 4
+        assert_same(
+            list(itertools.islice(endless.as_numpy_iterator(), 4)),
+            list(finite.as_numpy_iterator()),
+        )
+
+    def test_a_sample_is_augmented_anew_in_every_epoch(self) -> None:
+        run = batches(
+            noise_source(1),
+            batch_size=1,
+            seed=0,
+            augmentation=Augmentation(crop=(8, 8)),
+            num_steps=10,
+        )
+        assert len({images.tobytes() for images, _ in run}) > 5
+
+
+class TestWorkers:
+    def test_their_union_is_the_global_batch(self) -> None:
+        options: dict[str, Any] = {
+            "batch_size": 6,
+            "seed": 1,
+            "augmentation": EVERYTHING,
+            "start_step": 2,
+            "num_steps": 3,
+        }
+        whole = batches(noise_source(), **options)
+        shares = [
+            batches(noise_source(), num_workers=3, worker=worker, **options)
+            for worker in range(3)
+        ]
+        for step in range(3):
+            for part in (0, 1):  # images, labels
+                stacked = np.stack([share[step][part] for share in shares], axis=1)
+                together = stacked.reshape(6, *stacked.shape[2:])
+                np.testing.assert_array_equal(together, whole[step][part])
+
+
+class TestBatches:
+    def test_shapes_and_dtypes(self) -> None:
+        dataset = training_dataset(
+            noise_source(), batch_size=4, seed=0, augmentation=EVERYTHING
+        )
+        assert dataset.element_spec == (
+            tf.TensorSpec((4, 17, 17, 3), tf.float32),
+            tf.TensorSpec((4, 17, 17), tf.int32),
+        )
+
+    def test_without_augmentation_samples_stay_as_they_are(self) -> None:
+        source = noise_source()
+        ((images, labels),) = batches(source, batch_size=5, seed=0, num_steps=1)
+        for image, label, i in zip(images, labels, images[:, 0, 0, 0], strict=True):
+            expected_image, expected_labels = source.load(int(i))
+            np.testing.assert_array_equal(image, expected_image)
+            np.testing.assert_array_equal(label, expected_labels)
+
+    def test_values_are_in_range(self) -> None:
+        run = batches(
+            noise_source(), batch_size=5, seed=0, augmentation=EVERYTHING, num_steps=5
+        )
+        for images, labels in run:
+            assert images.min() >= 0
+            assert images.max() <= 255
+            assert set(np.unique(labels)) <= {0, 1, 2, 3, 255}
+
+
+class TestLabelStride:
+    def test_takes_the_labels_that_the_outputs_stand_on(self) -> None:
+        # 33 pixels and 5 outputs, corner to corner: output k stands on pixel 8k.
+        rows, columns = np.mgrid[:33, :33].astype(np.uint8)
+        labels = tf.constant(rows + 33 * (columns // 8))
+        source = Source(
+            name="ramp",
+            class_names=("a",),
+            palette=[(0, 0, 0)],
+            num_samples=1,
+            load=lambda _: (tf.zeros((33, 33, 3), tf.uint8), labels),
+            sample_names=("s",),
+            image_size=(33, 33),
+        )
+        ((_, strided),) = batches(
+            source, batch_size=1, seed=0, label_stride=8, num_steps=1
+        )
+        points = np.linspace(0, 32, 5).astype(int)
+        np.testing.assert_array_equal(
+            strided[0], labels.numpy()[np.ix_(points, points)]
+        )
+        assert strided[0, :, 0].tolist() == [0, 8, 16, 24, 32]
+
+        # A nearest resize takes the middles of 5 equal parts instead.
+        resized = tf.image.resize(labels[..., tf.newaxis], (5, 5), method="nearest")
+        assert resized[:, 0, 0].numpy().tolist() == [3, 9, 16, 23, 29]
+
+    @pytest.mark.parametrize(("size", "outputs"), [(321, 41), (320, 40), (17, 3)])
+    def test_number_of_outputs(self, size: int, outputs: int) -> None:
+        dataset = training_dataset(
+            noise_source(),
+            batch_size=1,
+            seed=0,
+            augmentation=Augmentation(crop=(size, size)),
+            label_stride=8,
+        )
+        assert dataset.element_spec[1].shape == (1, outputs, outputs)
+
+
+class TestEvaluation:
+    def test_gives_every_sample_in_order_as_it_is(self) -> None:
+        source = noise_source()
+        dataset = evaluation_dataset(source)
+        assert int(dataset.cardinality()) == 5
+        for index, (image, labels) in enumerate(dataset):
+            assert image.dtype == tf.uint8
+            assert labels.dtype == tf.int32
+            expected_image, expected_labels = source.load(index)
+            np.testing.assert_array_equal(image, expected_image)
+            np.testing.assert_array_equal(labels, expected_labels)
+
+
+class TestSubset:
+    def test_takes_samples_in_the_given_order(self) -> None:
+        source = noise_source()
+        part = subset(source, [3, 1], name="part")
+        assert (part.name, part.num_samples) == ("part", 2)
+        assert part.sample_names == ("s3", "s1")
+        first_pixels = [int(image[0, 0, 0]) for image, _ in evaluation_dataset(part)]
+        assert first_pixels == [3, 1]
+
+    def test_rejects_what_is_not_there(self) -> None:
+        with pytest.raises(ValueError, match=r"Expected `indices` in \[0, 5\)"):
+            subset(noise_source(), [0, 5])
+        with pytest.raises(ValueError, match="at least 1 sample"):
+            subset(noise_source(), [])
+
+
+class TestValidation:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"batch_size": 0}, "`batch_size` to be at least 1. Received: 0"),
+            ({"seed": -1}, "`seed`"),
+            ({"seed": 2**63}, "`seed`"),
+            ({"start_step": -1}, "`start_step`"),
+            ({"num_steps": 0}, "`num_steps`"),
+            ({"label_stride": 0}, "`label_stride`"),
+            ({"num_workers": 0}, "`num_workers`"),
+            ({"num_workers": 2, "worker": 2}, r"`worker` to be in \[0, 2\)"),
+            ({"worker": -1}, "`worker`"),
+            ({"num_workers": 3}, "multiple of num_workers=3. Received: 4"),
+        ],
+    )
+    def test_options(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            training_dataset(noise_source(), **{"batch_size": 4, "seed": 0, **options})
+
+    @pytest.mark.parametrize(
+        ("augmentation", "image_size"),
+        [
+            (None, None),
+            (Augmentation(resize_scale=0.5), None),
+            (Augmentation(scale=(0.5, 2.0)), (16, 20)),
+            (Augmentation(resize=(8, 8), scale=(0.5, 2.0)), (16, 20)),
+        ],
+    )
+    def test_images_of_different_sizes(
+        self, augmentation: Augmentation | None, image_size: tuple[int, int] | None
+    ) -> None:
+        source = noise_source(image_size=image_size)
+        with pytest.raises(ValueError, match="images of one size"):
+            training_dataset(source, batch_size=2, seed=0, augmentation=augmentation)
+        # A batch of one has nothing to differ from.
+        run = batches(
+            source, batch_size=1, seed=0, augmentation=augmentation, num_steps=2
+        )
+        assert len(run) == 2
+
+    def test_source(self) -> None:
+        source = noise_source()
+        with pytest.raises(ValueError, match="at least 1 sample"):
+            replace(source, num_samples=0, sample_names=())
+        with pytest.raises(ValueError, match="one name for each of the 5 samples"):
+            replace(source, sample_names=("a",))
+        with pytest.raises(ValueError, match=r"palette of shape \(4, 3\)"):
+            replace(source, palette=[(0, 0, 0)])
+
+    def test_source_counts_its_classes(self) -> None:
+        source = noise_source()
+        assert source.num_classes == 4
+        assert isinstance(source.palette, np.ndarray)
+        assert source.palette.dtype == np.uint8

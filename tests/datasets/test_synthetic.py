@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_levelset.datasets import synthetic as module
+from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.datasets.pipeline import Source, evaluation_dataset, training_dataset
+from tf_levelset.datasets.synthetic import CLASSES, draw_scene, synthetic
+
+Scene = tuple[np.ndarray, np.ndarray]
+
+
+def scenes(source: Source) -> list[Scene]:
+    return list(evaluation_dataset(source).as_numpy_iterator())
+
+
+@pytest.fixture(scope="module")
+def many() -> list[Scene]:
+    return scenes(synthetic(num_samples=150))
+
+
+def test_describes_itself() -> None:
+    source = synthetic("val", num_samples=3, size=(48, 64))
+    assert source.name == "synthetic/val"
+    assert source.class_names == tuple(CLASSES)
+    assert source.num_classes == 8
+    assert source.image_size == (48, 64)
+    image, labels = source.load(tf.constant(2, tf.int64))
+    assert (image.dtype, labels.dtype) == (tf.uint8, tf.uint8)
+    assert (image.shape, labels.shape) == ((48, 64, 3), (48, 64))
+
+
+def test_default_numbers() -> None:
+    assert synthetic().num_samples == 1000
+    assert synthetic("val").num_samples == 200
+
+
+def test_a_scene_is_always_the_same() -> None:
+    few, more = scenes(synthetic(num_samples=3)), scenes(synthetic(num_samples=6))
+    for (image, labels), (other_image, other_labels) in zip(few, more[:3], strict=True):
+        np.testing.assert_array_equal(image, other_image)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+def test_splits_and_seeds_share_no_scene() -> None:
+    sources = [
+        synthetic("train", num_samples=20),
+        synthetic("val", num_samples=20),
+        synthetic("train", num_samples=20, seed=1),
+        synthetic("val", num_samples=20, seed=1),
+    ]
+    images = {image.tobytes() for source in sources for image, _ in scenes(source)}
+    assert len(images) == 80
+
+
+def test_every_class_occurs_often(many: list[Scene]) -> None:
+    labels = np.stack([labels for _, labels in many])
+    assert labels.max() == 7
+    shares = np.bincount(labels.ravel(), minlength=8) / labels.size
+    present = [np.mean([(scene == c).any() for scene in labels]) for c in range(8)]
+    assert shares.min() > 0.005
+    assert 0.6 < shares[0] < 0.85
+    assert min(present) > 0.5
+
+
+@pytest.mark.parametrize(("name", "width"), [("pole", 5), ("dots", 9), ("fence", 5)])
+def test_thin_classes_are_thin(many: list[Scene], name: str, width: int) -> None:
+    # Little is left of a shape once it is eroded by a square wider than its strokes:
+    # only places where several of them cross or touch.
+    label = list(CLASSES).index(name)
+    before = after = 0
+    for _, labels in many:
+        mask = (labels == label).astype(np.uint8)
+        before += int(mask.sum())
+        after += int(cv2.erode(mask, np.ones((width, width), np.uint8)).sum())
+    assert after < 0.02 * before
+
+
+def test_colour_does_not_tell_the_class(many: list[Scene]) -> None:
+    # The nearest mean colour, a classifier without shape, is near chance, 1/8.
+    pixels = np.concatenate([image.reshape(-1, 3) for image, _ in many]).astype(float)
+    labels = np.concatenate([labels.ravel() for _, labels in many])
+    means = np.stack([pixels[labels == c].mean(axis=0) for c in range(8)])
+    distances = ((pixels[::7, np.newaxis] - means) ** 2).sum(axis=-1)
+    predicted = distances.argmin(axis=1)
+    recalls = [np.mean(predicted[labels[::7] == c] == c) for c in range(8)]
+    assert np.mean(recalls) < 0.25
+
+
+def test_objects_can_be_seen(many: list[Scene]) -> None:
+    # Along the borders of objects the image changes more than elsewhere.
+    at_borders, elsewhere = [], []
+    for image, labels in many:
+        change = np.abs(np.diff(image.astype(float), axis=1)).mean(axis=-1)
+        border = np.diff(labels.astype(int), axis=1) != 0
+        at_borders.append(change[border].mean())
+        elsewhere.append(change[~border].mean())
+    assert np.mean(at_borders) > 2 * np.mean(elsewhere)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 200)])
+def test_small_sizes_draw_too(size: tuple[int, int]) -> None:
+    for seed in range(200):
+        image, labels = draw_scene(np.random.default_rng(seed), size)
+        assert image.shape == (*size, 3)
+        assert labels.max() <= 7
+
+
+def test_a_shape_outside_the_picture_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for label in range(1, 8):
+        monkeypatch.setitem(module._SHAPES, label, lambda mask, rng: None)
+    _, labels = draw_scene(np.random.default_rng(0), (40, 50))
+    assert not labels.any()
+
+
+def test_feeds_the_pipeline() -> None:
+    dataset = training_dataset(
+        synthetic(num_samples=4),
+        batch_size=2,
+        seed=0,
+        augmentation=Augmentation(crop=(65, 65), flip=True),
+        num_steps=2,
+        label_stride=8,
+    )
+    for images, labels in dataset:
+        assert images.shape == (2, 65, 65, 3)
+        assert labels.shape == (2, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "test"}, "`split` to be one of"),
+        ({"size": (31, 64)}, "at least 32 each"),
+        ({"seed": -1}, "`seed` to be at least 0"),
+        ({"num_samples": 0}, "at least 1 sample"),
+    ],
+)
+def test_rejects(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        synthetic(**options)

@@ -1,0 +1,137 @@
+"""A SavedModel for serving: preprocessing inside, any size in, masks out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+MAX_CLASSES = 256
+"""Masks are uint8."""
+
+
+class Serving(tf.Module):
+    """A model's endpoints, in TensorFlow's own operations."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps float32 (B, H, W, 3) in 0–255 to `mask` and `probabilities`."""
+        logits = self.model(images, training=False)
+        return {
+            "mask": tf.cast(tf.argmax(logits, axis=-1), tf.uint8),
+            "probabilities": tf.nn.softmax(logits),
+        }
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, "images")]
+    )
+    def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Pictures as floats in 0–255."""
+        return self.answer(images)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
+    )
+    def uint8(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Pictures as bytes."""
+        return self.answer(tf.cast(images, tf.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")])
+    def encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """JPEG or PNG files; those of one call must have one size."""
+
+        def decode(content: tf.Tensor) -> tf.Tensor:
+            image = tf.io.decode_image(content, channels=3, expand_animations=False)
+            return tf.ensure_shape(image, (None, None, 3))
+
+        images = tf.map_fn(
+            decode,
+            encoded,
+            fn_output_signature=tf.TensorSpec((None, None, 3), tf.uint8),
+        )
+        return self.answer(tf.cast(images, tf.float32))
+
+
+def export(
+    model: keras.Model,
+    folder: Path,
+    class_names: Sequence[str] = (),
+    version: int | None = None,
+) -> Path:
+    """Writes a model as a SavedModel, whole or not at all.
+
+    It needs neither this package nor Keras where it is loaded. Endpoints, each to
+    `mask`, uint8 (B, H, W), and `probabilities`, float32 (B, H, W, C), at the
+    pictures' size: `serving_default` (`images`, float32 (B, H, W, 3) in 0–255),
+    `uint8` (`images`) and `encoded` (`encoded`, (B,) JPEG or PNG files of one size).
+
+    Args:
+        model: from RGB pictures in 0–255 (B, H, W, 3) to logits (B, H, W, C).
+        folder: the model's folder; the version becomes a folder in it, as TensorFlow
+            Serving expects.
+        class_names: written beside the model as assets.extra/classes.json, if given.
+        version: positive number; by default the next after those that are there.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        FileExistsError: if that version is there already.
+        ValueError: if the model's outputs are not at the pictures' size, or it has
+            more classes than a uint8 mask can name.
+    """
+    _check(model, class_names)
+    folder.mkdir(parents=True, exist_ok=True)
+    if version is None:
+        taken = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+        version = max(taken, default=0) + 1
+    target = folder / str(version)
+    if target.exists():
+        raise FileExistsError(f"Expected a new version. Received: {target}, which is.")
+    # Written beside its place under a name that no server reads, then renamed.
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        serving = Serving(model)
+        signatures = {
+            "serving_default": serving.serving_default,
+            "uint8": serving.uint8,
+            "encoded": serving.encoded,
+        }
+        tf.saved_model.save(serving, str(partial), signatures=signatures)
+        if class_names:
+            extra = partial / "assets.extra"
+            extra.mkdir()
+            (extra / "classes.json").write_text(json.dumps(list(class_names)))
+        partial.chmod(0o755)
+        os.rename(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return target
+
+
+def _check(model: keras.Model, class_names: Sequence[str]) -> None:
+    """Raises unless the model maps a picture to logits of its size."""
+    logits = model(tf.zeros((1, 17, 23, 3)), training=False)
+    classes = logits.shape[-1]
+    if logits.shape[1:3] != (17, 23):
+        raise ValueError(
+            "Expected logits at the pictures' size, (1, 17, 23, C) for a picture of "
+            f"17×23. Received: {logits.shape}. A net made with upsample=False is "
+            "brought to it by tf_levelset.models.at_input_size."
+        )
+    if not 2 <= classes <= MAX_CLASSES:
+        raise ValueError(f"Expected 2 to {MAX_CLASSES} classes. Received: {classes}")
+    if class_names and len(class_names) != classes:
+        raise ValueError(
+            f"Expected {classes} class names. Received: {len(class_names)}"
+        )
