@@ -1,6 +1,33 @@
-"""The level set loss for semantic segmentation, for TensorFlow and Keras."""
+"""The level set loss for semantic segmentation, for TensorFlow and Keras.
 
+Importing the package registers its losses, metrics, layers and optimizer with Keras,
+so that saved models load without `custom_objects`.
+"""
+
+from tf_levelset import datasets, models
 from tf_levelset._version import __version__
+from tf_levelset.energy import level_set_energy
 from tf_levelset.losses import CrossEntropyLevelSetLoss, LevelSetLoss
+from tf_levelset.metrics import (
+    FrequencyWeightedIoU,
+    LevelSetEnergy,
+    MeanAccuracy,
+    MeanIoU,
+    PixelAccuracy,
+)
+from tf_levelset.optimizers import CaffeSGD
 
-__all__ = ["CrossEntropyLevelSetLoss", "LevelSetLoss", "__version__"]
+__all__ = [
+    "CaffeSGD",
+    "CrossEntropyLevelSetLoss",
+    "FrequencyWeightedIoU",
+    "LevelSetEnergy",
+    "LevelSetLoss",
+    "MeanAccuracy",
+    "MeanIoU",
+    "PixelAccuracy",
+    "__version__",
+    "datasets",
+    "level_set_energy",
+    "models",
+]

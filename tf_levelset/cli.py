@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tf_levelset.recipes import Recipe
+import keras
 
-# TensorFlow is imported by the commands, not here: `--help` and bad arguments answer
-# at once.
-DATASETS = ("synthetic", "camvid", "voc")
+from tf_levelset.datasets import list_datasets, load_dataset
+from tf_levelset.evaluation import evaluate, load_predictors, report_rows, table
+from tf_levelset.export import export
+from tf_levelset.files import read_json, write_json
+from tf_levelset.recipes import LOSSES, RECIPES, Recipe
+from tf_levelset.training import CLASSES_FILE, load_recipe, train
+from tf_levelset.visualize import panel, write_png
+
 INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
 
 
@@ -29,8 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, 1 after an error that is the caller's to mend, 130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
-    # Before TensorFlow is imported, which reads it: its log of devices is not ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         options.command(options)
     except KeyboardInterrupt:
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_dataset(command: argparse.ArgumentParser, default: str | None) -> None:
-    command.add_argument("--dataset", choices=DATASETS, default=default)
+    command.add_argument("--dataset", choices=list_datasets(), default=default)
     command.add_argument("--data-dir", help="folder of the data set's files")
     command.add_argument("--sbd-dir", help="folder of SBD, for voc's trainaug")
 
@@ -73,7 +74,7 @@ def _add_train(commands: Any) -> None:
         "--output", type=Path, help="folder of the run (default: runs/DATASET)"
     )
     command.add_argument(
-        "--losses", nargs="+", choices=("ce", "ls"), help="ls is Eq. 8: CE + λ·E"
+        "--losses", nargs="+", choices=LOSSES, help="ls is Eq. 8: CE + λ·E"
     )
     command.add_argument("--train-split", help="such as train, or voc's trainaug")
     command.add_argument("--val-split")
@@ -147,8 +148,6 @@ _GROUPS = {
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """Returns the data set's recipe with what the command line says of it."""
-    from tf_levelset.recipes import RECIPES, Recipe
-
     recipe = RECIPES[options.dataset]
     given = {key: value for key, value in vars(options).items() if value is not None}
     changes: dict[str, Any] = {}
@@ -168,27 +167,14 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
 def _train(options: argparse.Namespace) -> None:
     recipe = recipe_of(options)
-    from tf_levelset.training import train
-
     run_dir = getattr(options, "output", Path("runs") / recipe.dataset)
     train(recipe, run_dir, getattr(options, "data_dir", None))
     print()
-    print((run_dir / "report.md").read_text(), end="")
+    print((run_dir / "report.md").read_text(encoding="utf-8"), end="")
     print(f"\nPictures: {run_dir / 'panel.png'}; all of it: {run_dir}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from tf_levelset.datasets import load_dataset
-    from tf_levelset.evaluation import (
-        evaluate,
-        load_predictors,
-        report_rows,
-        table,
-    )
-    from tf_levelset.files import write_json
-    from tf_levelset.recipes import RECIPES
-    from tf_levelset.visualize import panel, write_png
-
     recipe = _recipe_around(options.path)
     if options.dataset is not None and (
         recipe is None or recipe.dataset != options.dataset
@@ -224,10 +210,6 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    import keras
-
-    from tf_levelset.export import export
-
     path = options.model
     if path.is_dir():
         path = path / "model.keras"
@@ -235,19 +217,19 @@ def _export(options: argparse.Namespace) -> None:
         raise FileNotFoundError(
             f"Expected a .keras file or a folder with a model.keras. Received: {path}"
         )
-    import tf_levelset.models  # noqa: F401 - its layers are what the file names
-
     model = keras.models.load_model(path, compile=False)
-    print(export(model, options.folder, version=options.version))
+    names = path.with_name(CLASSES_FILE)
+    class_names = read_json(names) if names.exists() else ()
+    print(export(model, options.folder, class_names, options.version))
 
 
 def _recipe_around(path: Path) -> Recipe | None:
     """Returns the recipe of the run folder that a path is or lies in, if any."""
-    from tf_levelset.training import load_recipe
-
     for folder in (path, *path.resolve().parents[:3]):
-        if (folder / "config.json").is_file():
+        try:
             return load_recipe(folder)
+        except (FileNotFoundError, ValueError):
+            continue  # no config.json, or another program's
     return None
 
 

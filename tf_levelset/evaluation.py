@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import tf_levelset.models  # noqa: F401 - its layers are what `.keras` files name
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset
 from tf_levelset.energy import level_set_energy
 from tf_levelset.metrics import class_iou, confusion_matrix, scores

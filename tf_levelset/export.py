@@ -12,6 +12,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tf_levelset import compat
+
 MAX_CLASSES = 256
 """Masks are uint8."""
 
@@ -21,11 +23,14 @@ class Serving(tf.Module):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self.model = model
+        # The variables are saved, not the model: Keras 3 gives each of its own a twin
+        # in the graph, and servers would restore the twins and read the others.
+        self.weights = [compat.raw_variable(v) for v in model.variables]
+        self._logits = lambda images: model(images, training=False)
 
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps float32 (B, H, W, 3) in 0–255 to `mask` and `probabilities`."""
-        logits = self.model(images, training=False)
+        logits = tf.cast(self._logits(images), tf.float32)
         return {
             "mask": tf.cast(tf.argmax(logits, axis=-1), tf.uint8),
             "probabilities": tf.nn.softmax(logits),
@@ -87,12 +92,14 @@ def export(
     Raises:
         FileExistsError: if that version is there already.
         ValueError: if the model's outputs are not at the pictures' size, or it has
-            more classes than a uint8 mask can name.
+            more classes than a uint8 mask can name; or for a version below 1.
     """
+    if version is not None and version < 1:
+        raise ValueError(f"Expected `version` to be positive. Received: {version}")
     _check(model, class_names)
     folder.mkdir(parents=True, exist_ok=True)
     if version is None:
-        taken = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+        taken = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
         version = max(taken, default=0) + 1
     target = folder / str(version)
     if target.exists():

@@ -93,18 +93,26 @@ class Recipe:
         """Returns the recipe that `to_json` wrote.
 
         Raises:
-            ValueError: for names that a recipe does not have.
+            ValueError: for anything that `to_json` did not write.
         """
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(
                 f"Expected the fields of a recipe. Received: {sorted(unknown)}"
             )
-        values = dict(values)
-        values["augmentation"] = Augmentation(**values["augmentation"])
-        values["losses"] = tuple(values["losses"])
-        values["multipliers"] = tuple(tuple(m) for m in values["multipliers"])
-        return cls(**values)
+        try:
+            return cls(
+                **{
+                    **values,
+                    "augmentation": Augmentation(**values["augmentation"]),
+                    "losses": tuple(values["losses"]),
+                    "multipliers": tuple(tuple(m) for m in values["multipliers"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"Expected the fields of a recipe. Received: {values!r}"
+            ) from error
 
 
 def _plain(value: Any) -> Any:

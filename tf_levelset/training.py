@@ -9,6 +9,7 @@ A run folder holds
         history.csv  history.json            one row an epoch
         events/                 TensorBoard, with pictures
         model.keras             logits at the picture's size, preprocessing inside
+        classes.json            the names of its classes
         evaluation.json         judged at the pictures' own size
         export/1/               the SavedModel
 
@@ -19,7 +20,6 @@ functions of the step, which the checkpoint holds.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +49,7 @@ from tf_levelset.recipes import Recipe
 from tf_levelset.visualize import panel, write_png
 
 PANEL_SAMPLES = 4
+CLASSES_FILE = "classes.json"
 
 TITLES = {"ce": "cross-entropy", "ls": "with level set loss"}
 
@@ -271,8 +272,10 @@ class Run:
         if not (self.folder / "evaluation.json").exists():
             result = evaluate(KerasPredictor(self.model), self.val_source)
             write_json(self.folder / "evaluation.json", result)
-        if not (self.folder / "export").exists():
-            export(self.model, self.folder / "export", self.val_source.class_names)
+        write_json(self.folder / CLASSES_FILE, list(self.val_source.class_names))
+        exported = self.folder / "export"
+        if not any(exported.glob("[0-9]*/saved_model.pb")):
+            export(self.model, exported, self.val_source.class_names)
 
 
 def _metrics(source: Source) -> list[keras.metrics.Metric]:
@@ -383,10 +386,11 @@ def load_recipe(run_dir: Path) -> Recipe:
 
     Raises:
         FileNotFoundError: if the folder is no run folder.
+        ValueError: if its config.json is not a recipe.
     """
     path = run_dir / "config.json"
     if not path.exists():
         raise FileNotFoundError(
             f"Expected a run folder with a config.json. Received: {run_dir}"
         )
-    return Recipe.from_json(json.loads(path.read_text()))
+    return Recipe.from_json(read_json(path))

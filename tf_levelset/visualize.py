@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset
+from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
 from tf_levelset.files import write_bytes
 
 _GAP = 4
@@ -27,6 +27,8 @@ def colourize(
         palette: (C, 3), RGB in 0–255.
     """
     colours = np.array([*np.asarray(palette), _VOID_COLOUR], np.uint8)
+    # As int64: bytes do not hold void's place after 256 colours.
+    labels = labels.astype(np.int64)
     is_class = (labels >= 0) & (labels < len(colours) - 1)
     return colours[np.where(is_class, labels, len(colours) - 1)]
 
@@ -67,12 +69,9 @@ def panel(
         uint8 (height, width, 3) RGB.
     """
     wanted = np.linspace(0, source.num_samples - 1, min(samples, source.num_samples))
-    chosen = set(wanted.round().astype(int).tolist())
+    chosen = subset(source, wanted.round().astype(int).tolist())
     rows = []
-    data = evaluation_dataset(source).take(max(chosen) + 1).as_numpy_iterator()
-    for index, (image, labels) in enumerate(data):
-        if index not in chosen:
-            continue
+    for image, labels in evaluation_dataset(chosen).as_numpy_iterator():
         predictions = [p(image).argmax(-1) for p in predictors.values()]
         cells = [image, colourize(labels, source.palette)]
         cells += [colourize(p, source.palette) for p in predictions]
@@ -83,7 +82,7 @@ def panel(
     titles = ["image", "truth", *predictors]
     if len(predictors) == 2:
         titles.append("green: 2nd right, red: 1st")
-    return _grid(rows, titles)
+    return grid(rows, titles)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
@@ -98,7 +97,16 @@ def _fitted(picture: np.ndarray, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def _grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> np.ndarray:
+def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> np.ndarray:
+    """Draws pictures in rows and columns under titles.
+
+    Args:
+        rows: uint8 (h, width, 3) each, of one height within a row and one width in all.
+        titles: of the columns.
+
+    Returns:
+        uint8 (height, width, 3) RGB.
+    """
     width = rows[0][0].shape[1]
     columns = len(titles)
     heights = [row[0].shape[0] for row in rows]

@@ -1,0 +1,35 @@
+"""What several files of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tf_levelset import cli, recipes
+from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.recipes import Recipe
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """A run of seconds."""
+    return Recipe(
+        dataset="synthetic",
+        dataset_options={"num_samples": 10, "size": [33, 40]},
+        model_options={"width": 0.05, "batch_norm": True, "dilation": 1},
+        level_set={"level_set_weight": 0.67, "normalization": "mean"},
+        epochs=2,
+        batch_size=3,
+        augmentation=Augmentation(flip=True),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) -> Path:
+    """The folder that `tf-levelset train` left, undisturbed; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+        assert cli.main(["train", "--output", str(folder)]) == 0
+    return folder

@@ -1,0 +1,128 @@
+"""The command line, end to end on a tiny run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tf_levelset import cli, recipes
+from tf_levelset.recipes import Recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_train_prints_a_table(
+    finished_run: Path,
+    tiny_recipe: Recipe,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+    # Finished already: the same command only reports.
+    assert cli.main(["train", "--output", str(finished_run)]) == 0
+    printed = capsys.readouterr().out
+    assert "cross-entropy" in printed
+    assert "with level set loss" in printed
+    assert "mIoU" in printed
+    assert str(finished_run / "panel.png") in printed
+
+
+@pytest.mark.parametrize(
+    "what", ["", "ce", "ce/model.keras", "ce/export", "ls/export/1"]
+)
+def test_evaluate_takes_runs_files_and_saved_models(
+    finished_run: Path, tmp_path: Path, what: str
+) -> None:
+    arguments = ["evaluate", str(finished_run / what), "--output", str(tmp_path)]
+    assert cli.main([*arguments, "--flip", "--scales", "1", "0.75"]) == 0
+    results = json.loads((tmp_path / "evaluation-val.json").read_text())
+    assert len(results) == (1 if what else 2)
+    for result in results.values():
+        assert result["flip"] is True
+        assert result["scales"] == [1.0, 0.75]
+        assert len(result["class_iou"]) == 8
+    assert (tmp_path / "panel-val.png").exists()
+
+
+def test_plain_evaluation_is_the_runs_own(finished_run: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(finished_run / "ls"), "--output", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    (result,) = json.loads((tmp_path / "evaluation-val.json").read_text()).values()
+    report = json.loads((finished_run / "report.json").read_text())
+    assert result == report["evaluation"]["ls"]
+
+
+def test_export(finished_run: Path, tmp_path: Path) -> None:
+    arguments = ["export", str(finished_run / "ls"), str(tmp_path / "served")]
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--version", "7"]) == 0
+    versions = sorted(p.parent.name for p in tmp_path.glob("served/*/saved_model.pb"))
+    assert versions == ["1", "7"]
+
+
+def test_options_change_the_recipe() -> None:
+    options = cli.parser().parse_args(
+        shlex.split(
+            "train --dataset camvid --epochs 3 --losses ls --level-set-weight 0.1 "
+            "--signed --width 0.5 --crop 96 128 --no-flip"
+        )
+    )
+    recipe = cli.recipe_of(options)
+    assert (recipe.dataset, recipe.epochs, recipe.losses) == ("camvid", 3, ("ls",))
+    assert recipe.level_set["level_set_weight"] == 0.1
+    assert recipe.level_set["signed"] is True
+    assert recipe.level_set["normalization"] == "mean"  # the recipe's own
+    assert recipe.model_options["width"] == 0.5
+    assert recipe.augmentation.crop == (96, 128)
+    assert not recipe.augmentation.flip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--dataset", "camvid"], "Expected `data_dir`"),
+        (
+            ["train", "--dataset", "camvid", "--data-dir", "nowhere"],
+            "Expected the list",
+        ),
+        (["train", "--epochs", "0"], "Expected `epochs`"),
+        (["evaluate", "nowhere"], "Expected --dataset"),
+        (["evaluate", "nowhere", "--dataset", "synthetic"], "Expected a run folder"),
+        (["export", "nowhere", "served"], "Expected a .keras file"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tf-levelset: error: ")
+    assert message in error
+
+
+def test_ctrl_c_answers_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_train", interrupted)
+    assert cli.main(["train"]) == 130
+    assert "same command resumes" in capsys.readouterr().out
+
+
+def test_train_keras_is_tf_levelset_train() -> None:
+    command = [sys.executable, "train_keras.py", "--help"]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tf-levelset train" in out.stdout
+    assert "--level-set-weight" in out.stdout

@@ -1,0 +1,220 @@
+"""What is built and installed, beside the packages of others."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "tf_levelset": "tf_levelset",
+    "models": "tf_levelset/models",
+    "datasets": "tf_levelset/datasets",
+}
+"""Where a folder of the repository is installed."""
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / ".git").exists() or shutil.which("git") is None,
+    reason="git tells the project's files from others",
+)
+
+
+def run(*command: str, cwd: Path, path: Path | None = None) -> str:
+    """Runs a command, with a folder to import from first; returns what it printed."""
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    result = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
+    return run(sys.executable, *arguments, cwd=cwd, path=path)
+
+
+def build(project: Path, out: Path) -> Path:
+    """Builds an sdist and, from it, a wheel; returns the wheel."""
+    # Without isolation, which would fetch setuptools.
+    python("-m", "build", "--no-isolation", "--outdir", str(out), cwd=project)
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def module_files(clone: Path) -> set[str]:
+    """The installed path of every module."""
+    files = set()
+    for folder, installed in PACKAGES.items():
+        for path in (clone / folder).rglob("*.py"):
+            name = path.relative_to(clone / folder)
+            # What the symlinks show is listed under its own folder (whether they are
+            # followed depends on the version of Python).
+            if folder != "tf_levelset" or name.parts[0] not in PACKAGES:
+                files.add((Path(installed) / name).as_posix())
+    return files
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's files, symlinks as symlinks, to build in."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = run(
+        *("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=ROOT,
+    )
+    for name in listed.split("\0"):
+        source = ROOT / name
+        if not name or not os.path.lexists(source):
+            continue  # deleted, but not yet from the index
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, folder / name, follow_symlinks=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(clone, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another project's wheel: a distribution `datasets` with a package `datasets`."""
+    project = tmp_path_factory.mktemp("stranger")
+    (project / "datasets").mkdir()
+    (project / "datasets" / "__init__.py").write_text("OWNER = 'another project'\n")
+    (project / "datasets" / "camvid.py").touch()
+    (project / "setup.cfg").write_text(
+        "[metadata]\nname = datasets\nversion = 1.0\n[options]\npackages = datasets\n"
+    )
+    shutil.copy(ROOT / "pyproject.toml", project)
+    return build(project, project / "dist")
+
+
+# --- A bare clone ---
+
+
+@pytest.mark.parametrize("name", ["models", "datasets"])
+def test_symlinks_are_relative(clone: Path, name: str) -> None:
+    link = clone / "tf_levelset" / name
+    assert link.is_symlink()
+    assert Path(os.readlink(link)) == Path("..") / name
+    assert link.resolve() == (clone / name).resolve()
+    assert (link / "__init__.py").is_file()
+
+
+def test_a_clone_imports_from_its_root(clone: Path) -> None:
+    code = (
+        "import sys, tf_levelset.datasets, tf_levelset.models\n"
+        "print(tf_levelset.datasets.__file__)\n"
+        "print(tf_levelset.models.__file__)\n"
+        "print(sorted({'models', 'datasets'} & set(sys.modules)))"
+    )
+    datasets, models, plain = python("-c", code, cwd=clone, path=clone).splitlines()
+    assert Path(datasets) == clone / "tf_levelset" / "datasets" / "__init__.py"
+    assert Path(datasets).resolve() == (clone / "datasets" / "__init__.py").resolve()
+    assert Path(models).resolve() == (clone / "models" / "__init__.py").resolve()
+    # A second name would be a second module, and register each Keras class twice.
+    assert plain == "[]"
+
+
+# --- Archives ---
+
+
+def test_sdist_holds_what_a_build_and_its_tests_need(wheel: Path) -> None:
+    (archive,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
+    assert {"train_keras.py", "tests/test_packaging.py", "tests/oracles.py"} <= names
+    assert {"models/deeplab.py", "datasets/camvid.py"} <= names
+    assert {"tf_levelset/losses.py", "tf_levelset/py.typed"} <= names
+
+
+def test_wheel_holds_each_module_once_and_inside_our_package(
+    clone: Path, wheel: Path
+) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        counts = Counter(file.namelist())
+        (entry_points,) = (n for n in counts if n.endswith("entry_points.txt"))
+        scripts = file.read(entry_points).decode()
+    assert set(counts.values()) == {1}
+    metadata = {name for name in counts if ".dist-info/" in name}
+    assert {name.partition("/")[0] for name in set(counts) - metadata} == {
+        "tf_levelset"
+    }
+    assert {name for name in counts if name.endswith(".py")} == module_files(clone)
+    # By name too: the expectation above is derived from the folders.
+    assert {
+        "tf_levelset/models/deeplab.py",
+        "tf_levelset/datasets/camvid.py",
+        "tf_levelset/py.typed",
+    } <= set(counts)
+    assert any(name.endswith("/LICENSE") for name in metadata)
+    assert "tf-levelset = tf_levelset.cli:main" in scripts
+
+
+# --- Beside another project's `datasets` ---
+
+
+def recorded(folder: Path, distribution: str) -> set[str]:
+    """The files that a distribution says it installed."""
+    (record,) = folder.glob(f"{distribution}-*.dist-info/RECORD")
+    with record.open(newline="") as file:
+        return {row[0] for row in csv.reader(file)}
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_lives_beside_a_package_called_datasets(
+    clone: Path, wheel: Path, stranger: Path, tmp_path: Path, ours_first: bool
+) -> None:
+    site = tmp_path / "site"
+    for file in (wheel, stranger) if ours_first else (stranger, wheel):
+        output = python(
+            *("-m", "pip", "install", "--no-deps", "--no-index", "--no-compile"),
+            *("--target", str(site), str(file)),
+            cwd=tmp_path,
+        )
+        assert "Successfully installed" in output
+
+    ours, theirs = recorded(site, "tf_levelset"), recorded(site, "datasets")
+    assert "datasets/__init__.py" in theirs
+    assert "tf_levelset/datasets/__init__.py" in ours
+    assert not ours & theirs
+    assert module_files(clone) <= ours
+    # pip --target would rather skip a folder than overwrite it: all must be there,
+    # but for the script, whose place is recorded as a prefix would have it.
+    for name in ours | theirs:
+        assert name.startswith("../") or (site / name).is_file(), name
+
+    code = (
+        "import datasets, datasets.camvid, tf_levelset.datasets as ours\n"
+        "print(datasets.OWNER, datasets.__file__)\n"
+        "print(ours.list_datasets(), ours.__file__)"
+    )
+    other, own = python("-c", code, cwd=tmp_path, path=site).splitlines()
+    assert other == f"another project {site / 'datasets' / '__init__.py'}"
+    assert own.endswith(str(site / "tf_levelset" / "datasets" / "__init__.py"))
+    assert "camvid" in own
+
+
+def test_the_console_script_starts(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    python(
+        *("-m", "pip", "install", "--no-deps", "--no-index"),
+        *("--target", str(site), str(wheel)),
+        cwd=tmp_path,
+    )
+    helped = run(str(site / "bin" / "tf-levelset"), "--help", cwd=tmp_path, path=site)
+    assert "train" in helped
+    assert "export" in helped

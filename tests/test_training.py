@@ -1,0 +1,180 @@
+"""Whole runs, tiny ones: what they leave, how they stop and how they go on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_levelset import training
+from tf_levelset.datasets import load_dataset
+from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.recipes import RECIPES, Recipe
+
+STEPS_PER_EPOCH = 10 // 3
+STEPS = 2 * STEPS_PER_EPOCH
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Sends Ctrl-C while the step before `step` is running."""
+    recorder: Any = training._Recorder
+    original = recorder.on_train_batch_end
+
+    def with_signal(self: Any, batch: int, logs: Any = None) -> None:
+        if self.done + 1 == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(self, batch, logs)
+
+    monkeypatch.setattr(recorder, "on_train_batch_end", with_signal)
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return keras.models.load_model(folder / "model.keras", compile=False).get_weights()
+
+
+def test_leaves_a_whole_run_folder(finished_run: Path, tiny_recipe: Recipe) -> None:
+    config = json.loads((finished_run / "config.json").read_text())
+    assert Recipe.from_json(config) == tiny_recipe
+    report = json.loads((finished_run / "report.json").read_text())
+    assert set(report["evaluation"]) == {"ce", "ls"}
+    assert report["versions"]["tensorflow"] == tf.__version__
+    assert "level set" in (finished_run / "report.md").read_text()
+    assert (finished_run / "panel.png").stat().st_size > 1000
+    for name in ("ce", "ls"):
+        folder = finished_run / name
+        rows = json.loads((folder / "history.json").read_text())
+        assert [row["step"] for row in rows] == [STEPS_PER_EPOCH, STEPS]
+        assert {"loss", "mean_iou", "level_set_energy", "val_mean_iou"} <= set(rows[0])
+        with (folder / "history.csv").open() as file:
+            table = list(csv.DictReader(file))
+        assert [float(row["loss"]) for row in table] == [row["loss"] for row in rows]
+        assert tf.train.latest_checkpoint(str(folder / "checkpoint"))
+        assert (folder / "model.keras").exists()
+        assert (folder / "export" / "1" / "saved_model.pb").exists()
+        assert pictures_in(folder / "events")
+
+
+def pictures_in(folder: Path) -> int:
+    """Number of pictures in TensorBoard's files."""
+    pictures = 0
+    for path in folder.rglob("events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            pictures += sum(value.tag == "val" for value in event.summary.value)
+    return pictures
+
+
+def test_both_losses_start_alike(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    sources = [
+        load_dataset("synthetic", split, num_samples=4, size=(33, 40))
+        for split in ("train", "val")
+    ]
+    first, second = (
+        training.Run(tiny_recipe, name, tmp_path / name, *sources)
+        for name in ("ce", "ls")
+    )
+    for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(first._batches(0, 2), second._batches(0, 2), strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+    assert first.trained.loss.level_set_weight == 0
+    assert second.trained.loss.level_set_weight == 0.67
+
+
+def test_a_finished_run_is_left_alone(finished_run: Path, tiny_recipe: Recipe) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished_run.rglob("model.keras")}
+    training.train(tiny_recipe, finished_run)
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_stops_between_steps_and_goes_on(
+    finished_run: Path,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    # Step 3 is the last of its epoch: the epoch's row is written before the stop.
+    recipe = dataclasses.replace(tiny_recipe, losses=("ls",))
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, step)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(recipe, tmp_path)
+    state = tf.train.load_checkpoint(str(tmp_path / "ls" / "checkpoint"))
+    assert state.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") == step
+    assert not (tmp_path / "ls" / "model.keras").exists()
+    training.train(recipe, tmp_path)
+    rows = json.loads((tmp_path / "ls" / "history.json").read_text())
+    assert [row["step"] for row in rows] == [STEPS_PER_EPOCH, STEPS]
+    for ours, whole in zip(
+        weights(tmp_path / "ls"), weights(finished_run / "ls"), strict=True
+    ):
+        # Sums of several threads differ in their last digits.
+        np.testing.assert_allclose(ours, whole, rtol=1e-2, atol=1e-4)
+
+
+def test_history_beyond_the_checkpoint_is_dropped(
+    tmp_path: Path, tiny_recipe: Recipe
+) -> None:
+    # A kill may fall between the history's last row and the next checkpoint.
+    recipe = dataclasses.replace(tiny_recipe, losses=("ce",), epochs=1)
+    training.train(recipe, tmp_path)
+    path = tmp_path / "ce" / "history.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([*rows, {**rows[-1], "step": 99}]))
+    source = load_dataset("synthetic", "train", num_samples=10, size=(33, 40))
+    run = training.Run(recipe, "ce", tmp_path / "ce", source, source)
+    assert run.history == rows
+
+
+def test_the_folder_of_another_recipe_is_refused(
+    finished_run: Path, tiny_recipe: Recipe
+) -> None:
+    other = dataclasses.replace(tiny_recipe, learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"learning_rate: 0.1 there, 0.5 asked for"):
+        training.train(other, finished_run)
+
+
+def test_loss_at_full_resolution(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    recipe = dataclasses.replace(
+        tiny_recipe, losses=("ls",), epochs=1, loss_stride=1, input_scale=0.5
+    )
+    training.train(recipe, tmp_path)
+    model = keras.models.load_model(tmp_path / "ls" / "model.keras", compile=False)
+    assert model(tf.zeros((1, 33, 40, 3))).shape == (1, 33, 40, 8)
+
+
+def test_load_recipe_needs_a_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Expected a run folder"):
+        training.load_recipe(tmp_path)
+
+
+def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
+    root = os.environ.get("TF_LEVELSET_DATA")
+    if root is None:
+        pytest.skip("TF_LEVELSET_DATA is not set: no real pictures")
+    recipe = dataclasses.replace(
+        RECIPES["voc"],
+        losses=("ls",),
+        epochs=1,
+        batch_size=2,
+        model_options={"width": 0.05},
+        augmentation=Augmentation(crop=(65, 65), scale=(0.5, 1.5), photometric=True),
+    )
+    report = training.train(recipe, tmp_path, str(Path(root) / "voc_sample"))
+    result = report["evaluation"]["ls"]
+    assert result["dataset"] == "voc/val"
+    assert len(result["class_iou"]) == 21
+    # Pictures of 500×338 and 500×375, judged pixel by pixel but for void.
+    judged = np.sum(result["confusion"])
+    assert 0.8 * result["images"] * 500 * 338 < judged
