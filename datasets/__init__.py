@@ -25,6 +25,7 @@ from tf_levelset.datasets.pipeline import (
     subset,
     training_dataset,
 )
+from tf_levelset.registry import call_with_options
 
 __all__ = [
     "IGNORE_CLASS",
@@ -68,7 +69,8 @@ def load_dataset(
         A `Source`.
 
     Raises:
-        ValueError: If the name is unknown, or `data_dir` is missing or not needed.
+        ValueError: If the name or an option is unknown, or `data_dir` is missing or
+            not needed.
         FileNotFoundError: If the data set's files are not there.
     """
     if name in _GENERATED:
@@ -77,7 +79,7 @@ def load_dataset(
                 f"Expected no `data_dir` for {name!r}, which has no files. "
                 f"Received: {data_dir!r}"
             )
-        return _GENERATED[name](split=split, **options)
+        return call_with_options(name, _GENERATED[name], split=split, **options)
     if name not in _FROM_FILES:
         raise ValueError(
             f"Expected `name` to be one of {list_datasets()}. Received: {name!r}"
@@ -86,4 +88,4 @@ def load_dataset(
         raise ValueError(
             f"Expected `data_dir`, the folder of {name!r}. Received: data_dir=None"
         )
-    return _FROM_FILES[name](data_dir, split=split, **options)
+    return call_with_options(name, _FROM_FILES[name], data_dir, split=split, **options)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# The mean colour of ImageNet, RGB: a padded pixel is zero once a model subtracts it.
-MEAN_RGB = (122.675, 116.669, 104.008)
+from tf_levelset.constants import IMAGENET_MEAN_RGB
+
 VOID = 255
 
 # The ranges of the mild photometric jitter.
@@ -45,7 +45,7 @@ class Augmentation:
         scale: The range (low, high) of a random factor on top of that, uniform. Both
             make one resampling: the picture is interpolated once.
         crop: The (height, width) of a random window. Where the picture is smaller, it
-            is padded at the bottom and the right, with `MEAN_RGB` and void labels.
+            is padded at the bottom and the right, with the mean colour and void labels.
         flip: Whether to mirror left and right, half of the time.
         photometric: Whether to vary brightness, contrast, saturation and hue mildly.
             The result is clipped to [0, 255]; padding keeps its colour.
@@ -229,7 +229,7 @@ def pad(
     """Pads at the bottom and the right, where the picture is smaller than `size`.
 
     Args:
-        image: float32 (H, W, 3); padded with `MEAN_RGB`.
+        image: float32 (H, W, 3); padded with the mean colour.
         labels: (H, W), an integer dtype; padded with void, 255.
         size: (height, width), at least.
 
@@ -238,7 +238,7 @@ def pad(
     """
     missing = tf.maximum(tf.constant(size, tf.int32) - tf.shape(labels), 0)
     paddings = tf.stack([tf.zeros_like(missing), missing], axis=1)
-    mean = tf.constant(MEAN_RGB, tf.float32)
+    mean = tf.constant(IMAGENET_MEAN_RGB, tf.float32)
     inside = tf.pad(tf.ones_like(labels, tf.bool), paddings)
     image = tf.pad(image, tf.pad(paddings, [[0, 1], [0, 0]]))
     image = tf.where(inside[..., tf.newaxis], image, mean)

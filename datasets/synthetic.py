@@ -1,8 +1,9 @@
 """Synthetic scenes made on the fly: a data set for any machine, with no files.
 
-Each scene has objects of seven shapes before a textured background. Colours say
-nothing about the class, so that only shape does; objects hide one another; three of
-the classes are thin or tiny, and through rings and fences what is behind them shows.
+Each scene has objects of seven shapes before a textured background. Colours overlap
+between the classes, so that they hint at a class and only shape tells it; objects hide
+one another; three of the classes are thin or tiny, and through rings and fences what
+is behind them shows.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SPLITS = {"train": 0, "val": 1}
 
 _DEFAULT_NUM_SAMPLES = {"train": 1000, "val": 200}
 _MIN_SIDE = 32
+# How far, of 255, an object's colour may lie from its class's, in each channel.
+_SPREAD = 110.0
 # The least distance, of 255, between an object's colour and the background's.
 _MIN_CONTRAST = 60.0
 
@@ -119,7 +122,7 @@ def draw_scene(
             continue
         box = np.s_[top : top + height, left : left + width]
         inside = mask[box] > 0
-        color = _other_color(rng, background)
+        color = _color(rng, label, background)
         image[box][inside] = _texture(rng, (height, width), color)[inside]
         labels[box][inside] = label
     blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.8))
@@ -139,10 +142,11 @@ def _object_classes(rng: np.random.Generator) -> list[int]:
     return [label for _, label in sorted(depth)]
 
 
-def _other_color(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """Returns a random colour that stands out from the background's."""
+def _color(rng: np.random.Generator, label: int, background: np.ndarray) -> np.ndarray:
+    """Returns a colour about the class's own that stands out from the background's."""
+    own = np.array(list(CLASSES.values())[label], np.float64)
     while True:
-        color = rng.uniform(20, 235, 3)
+        color = (own + rng.uniform(-_SPREAD, _SPREAD, 3)).clip(20, 235)
         if np.linalg.norm(color - background) >= _MIN_CONTRAST:
             return color
 

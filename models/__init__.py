@@ -8,6 +8,7 @@ import keras
 
 from tf_levelset.models.deeplab import deeplab_largefov
 from tf_levelset.models.outputs import at_input_size
+from tf_levelset.registry import call_with_options
 
 __all__ = ["at_input_size", "create_model", "deeplab_largefov", "list_models"]
 
@@ -32,4 +33,4 @@ def create_model(name: str, num_classes: int, **options: Any) -> keras.Model:
     """
     if name not in _MODELS:
         raise ValueError(f"Expected a model of {list_models()}. Received: {name!r}")
-    return _MODELS[name](num_classes, **options)
+    return call_with_options(name, _MODELS[name], num_classes, **options)

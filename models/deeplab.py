@@ -6,6 +6,7 @@ from os import PathLike
 
 import keras
 
+from tf_levelset import compat
 from tf_levelset.models import vgg
 from tf_levelset.models.layers import (
     CaffePreprocessing,
@@ -80,9 +81,9 @@ def deeplab_largefov(
     # --- Head: the fully connected layers of VGG16 as dilated convolutions ---
     filters = vgg.scaled_filters(1024, width)
     x = vgg.convolution(x, filters, "fc6", dilation=dilation, batch_norm=batch_norm)
-    x = keras.layers.Dropout(dropout, name="drop6")(x)
+    x = compat.dropout(dropout, "drop6")(x)
     x = vgg.convolution(x, filters, "fc7", kernel_size=1, batch_norm=batch_norm)
-    x = keras.layers.Dropout(dropout, name="drop7")(x)
+    x = compat.dropout(dropout, "drop7")(x)
     x = keras.layers.Conv2D(
         num_classes,
         1,

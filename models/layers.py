@@ -13,9 +13,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-
-IMAGENET_MEAN_RGB = (122.675, 116.669, 104.008)
-"""Mean colour of ImageNet, 0–255, as DeepLab subtracts it."""
+from tf_levelset.constants import IMAGENET_MEAN_RGB
 
 
 @compat.register
@@ -137,6 +135,8 @@ class ScaleImage(keras.layers.Layer):
     def __init__(self, scale: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = scale
+        # XLA has no antialiased resize; Keras 3's jit_compile="auto" asks.
+        self.supports_jit = False
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, 3) to (B, max(1, round(scale·H)), …, 3), float32."""

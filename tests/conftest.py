@@ -17,7 +17,12 @@ def tiny_recipe() -> Recipe:
     return Recipe(
         dataset="synthetic",
         dataset_options={"num_samples": 10, "size": [33, 40]},
-        model_options={"width": 0.05, "batch_norm": True, "dilation": 1},
+        model_options={
+            "width": 0.05,
+            "batch_norm": True,
+            "dilation": 1,
+            "dropout": 0.5,
+        },
         level_set={"level_set_weight": 0.67, "normalization": "mean"},
         epochs=2,
         batch_size=3,

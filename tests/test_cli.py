@@ -40,13 +40,13 @@ def test_evaluate_takes_runs_files_and_saved_models(
 ) -> None:
     arguments = ["evaluate", str(finished_run / what), "--output", str(tmp_path)]
     assert cli.main([*arguments, "--flip", "--scales", "1", "0.75"]) == 0
-    results = json.loads((tmp_path / "evaluation-val.json").read_text())
+    results = json.loads((tmp_path / "evaluation-val-flip-1-0.75.json").read_text())
     assert len(results) == (1 if what else 2)
     for result in results.values():
         assert result["flip"] is True
         assert result["scales"] == [1.0, 0.75]
         assert len(result["class_iou"]) == 8
-    assert (tmp_path / "panel-val.png").exists()
+    assert (tmp_path / "panel-val-flip-1-0.75.png").exists()
 
 
 def test_plain_evaluation_is_the_runs_own(finished_run: Path, tmp_path: Path) -> None:
@@ -91,7 +91,10 @@ def test_options_change_the_recipe() -> None:
             "Expected the list",
         ),
         (["train", "--epochs", "0"], "Expected `epochs`"),
-        (["evaluate", "nowhere"], "Expected --dataset"),
+        (["evaluate", "nowhere"], "Expected a run folder"),
+        (["train", "--epsilon", "0"], "Expected `epsilon`"),
+        (["train", "--weights", "nowhere.weights.h5"], "nowhere.weights.h5"),
+        (["train", "--sbd-dir", "x"], "Expected options that 'synthetic' takes"),
         (["evaluate", "nowhere", "--dataset", "synthetic"], "Expected a run folder"),
         (["export", "nowhere", "served"], "Expected a .keras file"),
     ],
@@ -108,6 +111,30 @@ def test_errors_are_one_line(
     error = capsys.readouterr().err
     assert error.startswith("tf-levelset: error: ")
     assert message in error
+    assert not (tmp_path / "runs").exists()  # nothing is claimed for a bad command
+
+
+def test_evaluate_says_which_dataset_is_missing(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.keras"
+    model.write_bytes((finished_run / "ce" / "model.keras").read_bytes())
+    (tmp_path / "config.json").write_text("{}")  # another program's
+    assert cli.main(["evaluate", str(model)]) == 1
+    assert "Expected --dataset" in capsys.readouterr().err
+
+
+def test_a_loss_that_becomes_nan_ends_in_one_line(
+    tmp_path: Path,
+    tiny_recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+    arguments = ["train", "--output", str(tmp_path), "--losses", "ce"]
+    assert cli.main([*arguments, "--learning-rate", "1e30"]) == 1
+    error = capsys.readouterr().err
+    assert "Expected predictions in [0, 8), from finite scores" in error
 
 
 def test_ctrl_c_answers_130(

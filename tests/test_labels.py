@@ -83,3 +83,29 @@ def test_foreign_labels_are_marked_under_xla() -> None:
 def test_shapes_that_do_not_belong_together_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"Expected y_true of shape .* Received"):
         parse_labels(tf.zeros(shape, tf.int32), SCORES, None)
+
+
+def test_a_last_axis_that_is_not_known_is_not_guessed() -> None:
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, None), tf.int32)])
+    def parse(labels: tf.Tensor) -> tf.Tensor:
+        return parse_labels(labels, SCORES, None).ids
+
+    with pytest.raises(ValueError, match="known last axis"):
+        parse(tf.constant(IDS[..., np.newaxis], tf.int32))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3), (2, 1, 1), (2, 3, 1), (1, 3, 4)])
+def test_sizes_known_only_at_run_time_are_compared(shape: tuple[int, ...]) -> None:
+    signature = [
+        tf.TensorSpec((None, None, None), tf.int32),
+        tf.TensorSpec((None, None, None, 5)),
+    ]
+
+    def invalid(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        return parse_labels(labels, scores, None).invalid
+
+    labels = tf.zeros(shape, tf.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one size"):
+        tf.function(invalid, input_signature=signature)(labels, SCORES)
+    compiled = tf.function(invalid, input_signature=signature, jit_compile=True)
+    assert compiled(labels, SCORES).numpy().all()

@@ -234,6 +234,8 @@ def test_weights_of_other_shapes_raise(shape: tuple[int, ...]) -> None:
     labels, logits = pictures(void=0)
     with pytest.raises(ValueError, match=r"Expected sample_weight .* Received"):
         LevelSetLoss(from_logits=True)(labels, logits, np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match=r"Expected sample_weight .* Received"):
+        LevelSetLoss(from_logits=True)(labels, logits, np.ones(shape).tolist())
 
 
 @pytest.mark.skipif(not KERAS_3, reason="Keras 2 has no such reduction")
@@ -245,6 +247,24 @@ def test_mean_with_sample_weight(weight: Any) -> None:
     weights = np.array([1.0, 2.0, 5.0], np.float32) if weight == "images" else weight
     expected = np.average(energies, weights=weights if weight == "images" else None)
     np.testing.assert_allclose(loss(labels, logits, weights), expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(not KERAS_3, reason="Keras 2 has no such reduction")
+def test_weighted_mean_over_valid_pixels_is_keras_own() -> None:
+    labels, logits = pictures()
+    weight = np.random.default_rng(1).uniform(size=labels.shape).astype(np.float32)
+    options: dict[str, Any] = {"reduction": "mean_with_sample_weight"}
+    ours = CrossEntropyLevelSetLoss(0.0, from_logits=True, ignore_class=VOID, **options)
+    for form in (None, weight, np.where(labels == VOID, 0, weight)):
+        np.testing.assert_allclose(
+            ours(labels, logits, form),
+            keras_loss(**options)(labels, logits, form),
+            rtol=1e-6,
+        )
+    energy = LevelSetLoss(from_logits=True, ignore_class=VOID, **options)
+    np.testing.assert_allclose(
+        energy(labels, logits, np.float32(2)), energy(labels, logits), rtol=1e-5
+    )
 
 
 def test_half_precision_dtype_computes_in_float32() -> None:
@@ -438,6 +458,7 @@ def test_fit_with_weights_and_class_names_of_keras(tmp_path: Path) -> None:
         {"heaviside": "tanh"},
         {"epsilon": -1.0},
         {"normalization": "none"},
+        {"class_weight": {0: 1.0, 1: 2.0}},
         {"dtype": "int32"},
         {"reduction": "SUM"},
     ],

@@ -53,7 +53,12 @@ def test_leaves_a_whole_run_folder(finished_run: Path, tiny_recipe: Recipe) -> N
         folder = finished_run / name
         rows = json.loads((folder / "history.json").read_text())
         assert [row["step"] for row in rows] == [STEPS_PER_EPOCH, STEPS]
-        assert {"loss", "mean_iou", "level_set_energy", "val_mean_iou"} <= set(rows[0])
+        assert {
+            "loss",
+            "mean_iou",
+            "level_set_energy_per_pixel",
+            "val_mean_iou",
+        } <= set(rows[0])
         with (folder / "history.csv").open() as file:
             table = list(csv.DictReader(file))
         assert [float(row["loss"]) for row in table] == [row["loss"] for row in rows]
@@ -105,7 +110,9 @@ def test_stops_between_steps_and_goes_on(
     step: int,
 ) -> None:
     # Step 3 is the last of its epoch: the epoch's row is written before the stop.
+    # Dropout's random state is part of what is resumed.
     recipe = dataclasses.replace(tiny_recipe, losses=("ls",))
+    assert recipe.model_options["dropout"] > 0
     with monkeypatch.context() as patched:
         interrupt_at(patched, step)
         with pytest.raises(KeyboardInterrupt):
@@ -135,6 +142,40 @@ def test_history_beyond_the_checkpoint_is_dropped(
     source = load_dataset("synthetic", "train", num_samples=10, size=(33, 40))
     run = training.Run(recipe, "ce", tmp_path / "ce", source, source)
     assert run.history == rows
+
+
+def test_a_kill_before_the_checkpoint_loses_one_epoch_and_no_row(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(tiny_recipe, losses=("ce",))
+
+    def killed(self: training.Run, step: int, seconds: float = 0.0) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Run, "save", killed)
+        with pytest.raises(SystemExit):
+            training.train(recipe, tmp_path)
+    training.train(recipe, tmp_path)
+    rows = json.loads((tmp_path / "ce" / "history.json").read_text())
+    assert [row["epoch"] for row in rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"level_set": {"epsilon": -1.0}},
+        {"model_options": {"width": 0.0}},
+        {"model_options": {"depth": 3}},
+        {"augmentation": Augmentation(scale=(0.5, 1.0))},  # sizes that do not stack
+    ],
+)
+def test_bad_options_of_any_loss_claim_nothing(
+    tiny_recipe: Recipe, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        training.train(dataclasses.replace(tiny_recipe, **change), tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_the_folder_of_another_recipe_is_refused(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_levelset.datasets import list_datasets, load_dataset
 from tf_levelset.evaluation import evaluate, load_predictors, report_rows, table
@@ -35,12 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except KeyboardInterrupt:
-        print("Stopped; what was done is kept. The same command resumes.")
+        print(options.if_stopped)
         return INTERRUPTED
+    except tf.errors.InvalidArgumentError as error:
+        # From inside a graph: what was found wrong, without the graph's own account.
+        lines = [line for line in error.message.splitlines() if "Expected" in line]
+        message = " ".join(lines) or error.message
     except (ValueError, OSError) as error:
-        print(f"tf-levelset: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        message = str(error)
+    else:
+        return 0
+    print(f"tf-levelset: error: {message}", file=sys.stderr)
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,7 +115,10 @@ def _add_train(commands: Any) -> None:
     augmentation.add_argument("--scale", type=float, nargs=2, metavar=("MIN", "MAX"))
     augmentation.add_argument("--flip", action=argparse.BooleanOptionalAction)
     augmentation.add_argument("--photometric", action=argparse.BooleanOptionalAction)
-    command.set_defaults(command=_train)
+    command.set_defaults(
+        command=_train,
+        if_stopped="Stopped; what was done is kept. The same command resumes.",
+    )
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -121,7 +131,7 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("--flip", action="store_true", help="average with the mirror")
     command.add_argument("--scales", type=float, nargs="+", default=[1.0])
     command.add_argument("--output", type=Path, help="folder of the JSON and panel")
-    command.set_defaults(command=_evaluate)
+    command.set_defaults(command=_evaluate, if_stopped="Stopped.")
 
 
 def _add_export(commands: Any) -> None:
@@ -129,7 +139,7 @@ def _add_export(commands: Any) -> None:
     command.add_argument("model", type=Path, help="a .keras file, or a loss's folder")
     command.add_argument("folder", type=Path, help="gets a numbered version folder")
     command.add_argument("--version", type=int, help="default: the next")
-    command.set_defaults(command=_export)
+    command.set_defaults(command=_export, if_stopped="Stopped.")
 
 
 _GROUPS = {
@@ -175,38 +185,42 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    recipe = _recipe_around(options.path)
-    if options.dataset is not None and (
-        recipe is None or recipe.dataset != options.dataset
-    ):
-        recipe = RECIPES[options.dataset]
-    if recipe is None:
-        raise ValueError(
-            "Expected --dataset, since the path belongs to no run folder. "
-            f"Received: {options.path}"
-        )
+    path: Path = options.path
+    predictors = load_predictors(path)
+    recipe = _recipe_for(path, options.dataset)
     extra = dict(recipe.dataset_options)
     if options.sbd_dir is not None:
         extra["sbd_dir"] = options.sbd_dir
     split = options.split or recipe.val_split
     source = load_dataset(recipe.dataset, split, options.data_dir, **extra)
-    predictors = load_predictors(options.path)
+    named = {name or str(path): predictor for name, predictor in predictors.items()}
     results = {
-        name or options.path.stem: evaluate(
+        name: evaluate(
             predictor, source, flip=options.flip, scales=tuple(options.scales)
         )
-        for name, predictor in predictors.items()
+        for name, predictor in named.items()
     }
     print(table(report_rows(results, {}, {})), end="")
     for name, result in results.items():
         print(f"\n{name}, IoU by class:")
         for class_name, iou in result["class_iou"].items():
             print(f"  {class_name:15s} {'–' if iou is None else f'{100 * iou:6.2f}'}")
-    folder = options.output or _beside(options.path)
-    write_json(folder / f"evaluation-{split}.json", results)
-    named = dict(zip(results, predictors.values(), strict=True))
-    write_png(folder / f"panel-{split}.png", panel(source, named, 4))
-    print(f"\nWrote {folder / f'evaluation-{split}.json'} and the panel beside it.")
+    if (path / "config.json").exists():
+        missing = set(recipe.losses) - set(named)
+        for name in sorted(missing):
+            print(f"\n{name} is not trained to its end: the same `train` goes on.")
+    folder = options.output or (path if (path / "config.json").exists() else Path())
+    stem = "-".join([split, *_test_time(options)])
+    write_json(folder / f"evaluation-{stem}.json", results)
+    write_png(folder / f"panel-{stem}.png", panel(source, named, 4))
+    print(f"\nWrote {folder / f'evaluation-{stem}.json'} and the panel beside it.")
+
+
+def _test_time(options: argparse.Namespace) -> list[str]:
+    """Names what was averaged, so that one file does not overwrite another's."""
+    flip = ["flip"] if options.flip else []
+    scales = tuple(options.scales)
+    return flip if scales == (1.0,) else [*flip, *(f"{scale:g}" for scale in scales)]
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -223,17 +237,23 @@ def _export(options: argparse.Namespace) -> None:
     print(export(model, options.folder, class_names, options.version))
 
 
-def _recipe_around(path: Path) -> Recipe | None:
-    """Returns the recipe of the run folder that a path is or lies in, if any."""
+def _recipe_for(path: Path, dataset: str | None) -> Recipe:
+    """Returns the recipe of the run folder around a path, or a data set's own.
+
+    Raises:
+        ValueError: if there is neither.
+    """
     for folder in (path, *path.resolve().parents[:3]):
-        try:
-            return load_recipe(folder)
-        except (FileNotFoundError, ValueError):
-            continue  # no config.json, or another program's
-    return None
-
-
-def _beside(path: Path) -> Path:
-    """Where to write about a path: into a folder of runs, beside a file or model."""
-    is_model = path.is_file() or (path / "saved_model.pb").exists()
-    return path.parent if is_model else path
+        if (folder / "config.json").exists():
+            try:
+                recipe = load_recipe(folder)
+            except ValueError:
+                continue  # another program's
+            if dataset in (None, recipe.dataset):
+                return recipe
+    if dataset is None:
+        raise ValueError(
+            "Expected --dataset, since the path belongs to no run folder. "
+            f"Received: {path}"
+        )
+    return RECIPES[dataset]

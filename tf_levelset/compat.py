@@ -81,9 +81,32 @@ def raw_variable(variable: Any) -> tf.Variable:
     return variable.value if KERAS_3 else variable
 
 
-def variables_of(optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """Returns an optimizer's variables, a list in one and a callable in the other."""
-    return list(optimizer.variables)
+def dropout(rate: float, name: str) -> keras.layers.Layer:
+    """A Dropout layer whose random state is a variable, so that runs can resume.
+
+    Keras 2's own keeps it in TensorFlow's stateful operations, out of reach.
+    """
+    options = {} if KERAS_3 else {"force_generator": True}
+    return keras.layers.Dropout(rate, name=name, **options)
+
+
+def state_of(model: keras.Model) -> list[tf.Variable]:
+    """Returns all that a model's training changes, random states among it."""
+    variables = [raw_variable(v) for v in model.variables]
+    if KERAS_3:
+        return variables
+    # Keras 2 keeps its dropout's random generators out of the model's variables.
+    generators = [
+        layer._random_generator._generator
+        for layer in model._flatten_layers()
+        if hasattr(layer, "_random_generator")
+    ]
+    return variables + [g.state for g in generators if g is not None]
+
+
+def variables_of(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
+    """Returns an optimizer's variables."""
+    return [raw_variable(v) for v in optimizer.variables]
 
 
 def versions() -> dict[str, str]:

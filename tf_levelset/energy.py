@@ -24,7 +24,7 @@ class's total variance T_l, `signed` mends the energy's evenness in c1 − c2 (b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -62,8 +62,6 @@ class Scale(NamedTuple):
 
     factor: tf.Tensor
     """(B, 1, C): class weight times normalisation."""
-    variance: tf.Tensor
-    """(B, 1, C): T_l = S_g (1 − S_g/n), the energy's upper bound."""
     share: tf.Tensor
     """(B, 1, C): S_g/n, the share of the valid pixels that the class has."""
 
@@ -115,7 +113,10 @@ def class_scale(
     class_weight: Sequence[float] | None,
     normalization: str,
 ) -> Scale:
-    """Class weights times the normalisation, with the variances it needs."""
+    """Class weights times the normalisation, and the classes' shares.
+
+    The scale-free form divides by T_l = S_g (1 − S_g/n), which bounds E_l.
+    """
     n = tf.reduce_sum(valid, axis=1, keepdims=True)
     pixels = tf.reduce_sum(truth, axis=1, keepdims=True)
     share = tf.math.divide_no_nan(pixels, n)
@@ -130,7 +131,7 @@ def class_scale(
         factor = tf.math.divide_no_nan(varied, variance * count)
     if class_weight is not None:
         factor *= tf.constant(class_weight, factor.dtype)
-    return Scale(factor, variance, share)
+    return Scale(factor, share)
 
 
 def pixel_energies(
@@ -214,6 +215,11 @@ def check_options(
             f"Expected `normalization` to be one of {NORMALIZATIONS}. "
             f"Received: {normalization!r}"
         )
+    if isinstance(class_weight, Mapping):
+        raise ValueError(
+            "Expected `class_weight` to be a sequence, one number a class. "
+            f"Received: a mapping, {class_weight!r}"
+        )
     if class_weight is not None and not all(
         0 <= w < float("inf") for w in class_weight
     ):
@@ -256,7 +262,8 @@ def level_set_energy(
             its gradient uses MAHF's δ).
         epsilon: width ε of the smooth Heaviside functions, in units of probability.
         ignore_class: label of void pixels, which do not belong to the image.
-        class_weight: C numbers that multiply the classes' energies.
+        class_weight: C numbers that multiply the classes' energies (two, background
+            and foreground, for a sigmoid output).
         normalization: "sum" over the image (the paper's), "mean" over its valid
             pixels (E/n, independent of the resolution), or "scale_free": the mean of
             E_l/T_l over the classes with 0 < S_g < n, where T_l = S_g (1 − S_g/n)

@@ -47,12 +47,13 @@ def parse_labels(
             y_true = tf.squeeze(y_true, axis=-1)
         ids, invalid = _integers(y_true)
         valid = tf.ones_like(ids, tf.bool)
+    same_shape = _check_size(ids, scores)
     if ignore_class is not None:
         valid = valid & (ids != ignore_class)
-    invalid = valid & (invalid | (ids < 0) | (ids >= num_classes))
+    invalid = ~same_shape | valid & (invalid | (ids < 0) | (ids >= num_classes))
     _assert_none(invalid, num_classes, ignore_class)
     ids = tf.where(valid & ~invalid, ids, 0)
-    flat = tf.stack([tf.shape(ids)[0], -1])
+    flat = tf.stack([tf.shape(scores)[0], -1])
     return Labels(*(tf.reshape(tensor, flat) for tensor in (ids, valid, invalid)))
 
 
@@ -63,7 +64,12 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
             "Expected y_pred of a known rank of at least 3, (B, …, C). Received: "
             f"y_pred of shape {scores} and y_true of shape {labels}."
         )
-    if labels.is_compatible_with(scores) and scores[-1] > 1 and labels[-1] != 1:
+    if labels.rank == scores.rank and labels[-1] is None:
+        raise ValueError(
+            "Expected y_true with a known last axis, which tells sparse labels "
+            f"(B, …, 1) from one-hot ones (B, …, {scores[-1]}). Received: {labels}"
+        )
+    if labels.is_compatible_with(scores):
         return True
     sparse = labels if labels.rank == scores.rank - 1 else labels[:-1]
     is_sparse = labels.rank == scores.rank - 1 or labels[-1] == 1
@@ -73,6 +79,16 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
             f"or {scores} (one-hot). Received: y_true of shape {labels}."
         )
     return False
+
+
+def _check_size(ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Tells whether labels and scores have one size; raises but under XLA."""
+    size, expected = tf.shape(ids), tf.shape(scores)[:-1]
+    if not (ids.shape.is_fully_defined() and scores.shape[:-1].is_fully_defined()):
+        tf.debugging.assert_equal(
+            size, expected, "Expected y_true and y_pred of one size. Received: x and y"
+        )
+    return tf.reduce_all(size == expected)
 
 
 def _integers(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

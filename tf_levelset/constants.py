@@ -1,0 +1,4 @@
+"""Numbers that more than one part of the package needs."""
+
+IMAGENET_MEAN_RGB = (122.675, 116.669, 104.008)
+"""Mean colour of ImageNet, 0–255, as DeepLab subtracts it."""
