@@ -1,0 +1,29 @@
+"""Options by name: a wrong one is the caller's error, one inside is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tf_levelset.registry import call_with_options
+
+
+def double(value: int, *, times: int = 2) -> int:
+    return value * times
+
+
+def test_passes_arguments_and_options() -> None:
+    assert call_with_options("double", double, 3) == 6
+    assert call_with_options("double", double, 3, times=5) == 15
+
+
+def test_unknown_options_raise() -> None:
+    with pytest.raises(ValueError, match="Expected options that 'double' takes"):
+        call_with_options("double", double, 3, factor=5)
+
+
+def test_errors_inside_are_left_as_they_are() -> None:
+    def broken() -> None:
+        raise TypeError("inside")
+
+    with pytest.raises(TypeError, match="inside"):
+        call_with_options("broken", broken)
