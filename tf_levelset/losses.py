@@ -167,7 +167,8 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             and the class's energy.
         normalization: "sum", "mean" or "scale_free".
         signed: whether an anticorrelated class costs 2 T_l − E_l.
-        reduction: as in Keras.
+        reduction: as in Keras; the sum and the single losses, which are no means, hold
+            each pixel's cross-entropy as it is.
         name: name of the loss.
         dtype: dtype of the computation; below 32 bits, float32 is used.
 
