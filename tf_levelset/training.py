@@ -113,7 +113,9 @@ def _check_same(run_dir: Path, recipe: Recipe) -> None:
 
 def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Loss:
     """The loss called "ce" or "ls" in a recipe."""
-    options = {"level_set_weight": 0.0} if name == "ce" else recipe.level_set
+    options: dict[str, Any] = (
+        {"level_set_weight": 0.0} if name == "ce" else recipe.level_set
+    )
     return CrossEntropyLevelSetLoss(
         **options, from_logits=True, ignore_class=ignore_class
     )
@@ -223,7 +225,9 @@ class Run:
             "callbacks": [
                 recorder,
                 _Pictures(self),
-                keras.callbacks.TensorBoard(self.folder / "events", write_graph=False),
+                keras.callbacks.TensorBoard(
+                    str(self.folder / "events"), write_graph=False
+                ),
             ],
         }
         if done:  # first the rest of an epoch that was interrupted
