@@ -25,16 +25,24 @@ class CaffePreprocessing(keras.layers.Layer):
         return tf.reverse(images - tf.constant(IMAGENET_MEAN_RGB, images.dtype), [-1])
 
 
-@compat.register
-class PadToStride(keras.layers.Layer):
-    """Pads H and W at their ends with zeros to the next stride·k + 1.
-
-    On such sizes the outputs of a net stand at 0, stride, …, corner to corner.
-    """
+class _OutputStrideLayer(keras.layers.Layer):
+    """A layer that knows its net's output stride."""
 
     def __init__(self, stride: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stride = stride
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+@compat.register
+class PadToStride(_OutputStrideLayer):
+    """Pads H and W at their ends with zeros to the next stride·k + 1.
+
+    On such sizes the outputs of a net stand at 0, stride, …, corner to corner.
+    """
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, C) to (B, ⌈(H−1)/stride⌉·stride + 1, …, C)."""
@@ -42,10 +50,6 @@ class PadToStride(keras.layers.Layer):
         bottom = -(height - 1) % self.stride
         right = -(width - 1) % self.stride
         return tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this layer."""
-        return {**super().get_config(), "stride": self.stride}
 
 
 class _SymmetricPooling2D(keras.layers.Layer):
@@ -80,15 +84,11 @@ class SymmetricAveragePooling2D(_SymmetricPooling2D):
 
 
 @compat.register
-class CropToStride(keras.layers.Layer):
+class CropToStride(_OutputStrideLayer):
     """Crops a padded net's outputs to those that stand on the picture.
 
     These are the positions of `labels[::stride, ::stride]`.
     """
-
-    def __init__(self, stride: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.stride = stride
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, ⌈H/stride⌉, …, C)."""
@@ -96,21 +96,13 @@ class CropToStride(keras.layers.Layer):
         height, width = _size(images)
         return x[:, : -(-height // self.stride), : -(-width // self.stride)]
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this layer."""
-        return {**super().get_config(), "stride": self.stride}
-
 
 @compat.register
-class UpsampleToImage(keras.layers.Layer):
+class UpsampleToImage(_OutputStrideLayer):
     """Bilinear upsampling, corner to corner, to the size of a picture.
 
     The map's corners lie on those of the padded picture, whose padding is cropped.
     """
-
-    def __init__(self, stride: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.stride = stride
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, H, W, C), float32."""
@@ -122,10 +114,6 @@ class UpsampleToImage(keras.layers.Layer):
         )
         height, width = _size(images)
         return x[:, :height, :width]
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this layer."""
-        return {**super().get_config(), "stride": self.stride}
 
 
 @compat.register

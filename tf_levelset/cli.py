@@ -205,11 +205,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"\n{name}, IoU by class:")
         for class_name, iou in result["class_iou"].items():
             print(f"  {class_name:15s} {'–' if iou is None else f'{100 * iou:6.2f}'}")
-    if (path / "config.json").exists():
-        missing = set(recipe.losses) - set(named)
-        for name in sorted(missing):
-            print(f"\n{name} is not trained to its end: the same `train` goes on.")
-    folder = options.output or (path if (path / "config.json").exists() else Path())
+    is_run = (path / "config.json").exists()
+    for name in sorted(set(recipe.losses) - set(named)) if is_run else ():
+        print(f"\n{name} is not trained to its end: the same `train` goes on.")
+    folder = options.output or (path if is_run else Path())
     stem = "-".join([split, *_test_time(options)])
     write_json(folder / f"evaluation-{stem}.json", results)
     write_png(folder / f"panel-{stem}.png", panel(source, named, 4))

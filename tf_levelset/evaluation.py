@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tf_levelset.models  # noqa: F401 - its layers are what `.keras` files name
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset
 from tf_levelset.energy import level_set_energy
+from tf_levelset.export import numbered_versions
 from tf_levelset.metrics import class_iou, confusion_matrix, scores
 
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -79,10 +79,13 @@ def load_predictors(path: Path) -> dict[str, Predictor]:
         return {"": SavedModelPredictor(path)}
     if (path / "model.keras").exists():
         return {"": KerasPredictor.load(path / "model.keras")}
-    versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdigit()]
+    versions = {
+        number: folder
+        for number, folder in numbered_versions(path).items()
+        if (folder / "saved_model.pb").exists()
+    }
     if versions:
-        newest = max(versions, key=lambda p: int(p.parent.name)).parent
-        return {"": SavedModelPredictor(newest)}
+        return {"": SavedModelPredictor(versions[max(versions)])}
     runs = sorted(path.glob("*/model.keras"))
     if runs and (path / "config.json").exists():
         return {p.parent.name: KerasPredictor.load(p) for p in runs}

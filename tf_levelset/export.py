@@ -18,6 +18,12 @@ MAX_CLASSES = 256
 """Masks are uint8."""
 
 
+def numbered_versions(folder: Path) -> dict[int, Path]:
+    """Returns the version folders of a served model by their numbers."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return {int(path.name): path for path in entries if path.name.isdecimal()}
+
+
 class Serving(tf.Module):
     """A model's endpoints, in TensorFlow's own operations."""
 
@@ -99,8 +105,7 @@ def export(
     _check(model, class_names)
     folder.mkdir(parents=True, exist_ok=True)
     if version is None:
-        taken = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
-        version = max(taken, default=0) + 1
+        version = max(numbered_versions(folder), default=0) + 1
     target = folder / str(version)
     if target.exists():
         raise FileExistsError(f"Expected a new version. Received: {target}, which is.")

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,14 @@ from tf_levelset.datasets.pipeline import (
     evaluation_dataset,
     training_dataset,
 )
-from tf_levelset.evaluation import KerasPredictor, evaluate, report_rows, table
-from tf_levelset.export import export
+from tf_levelset.evaluation import (
+    KerasPredictor,
+    Predictor,
+    evaluate,
+    report_rows,
+    table,
+)
+from tf_levelset.export import export, numbered_versions
 from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.interrupts import Interrupts
 from tf_levelset.losses import CrossEntropyLevelSetLoss
@@ -297,7 +302,7 @@ class Run:
             write_json(self.folder / "evaluation.json", result)
         write_json(self.folder / CLASSES_FILE, list(self.val_source.class_names))
         exported = self.folder / "export"
-        if not any(exported.glob("[0-9]*/saved_model.pb")):
+        if not numbered_versions(exported):
             export(self.model, exported, self.val_source.class_names)
 
 
@@ -410,7 +415,7 @@ def _report(recipe: Recipe, run_dir: Path, val_source: Source) -> dict[str, Any]
     }
     write_json(run_dir / "report.json", report)
     write_text(run_dir / "report.md", table(report_rows(results, seconds, TITLES)))
-    predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    predictors: dict[str, Predictor] = {
         TITLES[name]: KerasPredictor.load(run_dir / name / "model.keras")
         for name in recipe.losses
     }
