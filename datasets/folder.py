@@ -1,7 +1,8 @@
-"""Data sets that lie in folders as pairs of a picture file and a label file."""
+"""Data sets that lie in folders: pairs of a picture file and a label file, mostly."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -57,9 +58,7 @@ def paired_files_source(
             f"Expected as many label files as pictures in {name!r}. "
             f"Received: {len(images)} pictures and {len(labels)} label files"
         )
-    if not images:
-        raise ValueError(f"Expected {name!r} to have at least 1 picture. Received: 0")
-    _check_files_exist(name, [*images, *labels])
+    _check_files(name, images, labels)
     num_classes = len(class_names)
     table = label_table(label_ids or default_label_ids(num_classes), num_classes)
     image_table, label_file_table = tf.constant(images), tf.constant(labels)
@@ -84,8 +83,52 @@ def paired_files_source(
         palette=palette,
         num_samples=len(images),
         load=load,
-        sample_names=tuple(sample_names or (Path(path).stem for path in images)),
+        sample_names=_sample_names(images, sample_names),
         image_size=common_size(images),
+    )
+
+
+def image_files_source(
+    name: str,
+    image_paths: Sequence[str | os.PathLike[str]],
+    class_names: Sequence[str],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    *,
+    sample_names: Sequence[str] | None = None,
+) -> Source:
+    """Returns a source of picture files without labels, as of a withheld test split.
+
+    Args:
+        name: The source's name, such as `"voc/test"`.
+        image_paths: N PNG or JPEG files.
+        class_names: The C names of the classes to predict.
+        palette: The C colours, (C, 3), RGB in [0, 255].
+        sample_names: The N names; the picture files' stems by default.
+
+    Returns:
+        A `Source` with `has_labels=False`, whose labels are all void.
+
+    Raises:
+        FileNotFoundError: If files are missing; the first few are named.
+        ValueError: If there are no files.
+    """
+    images = _strings(image_paths)
+    _check_files(name, images)
+    image_table = tf.constant(images)
+
+    def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = read_image(image_table[index])
+        return image, tf.fill(tf.shape(image)[:2], tf.constant(IGNORE_CLASS, tf.uint8))
+
+    return Source(
+        name=name,
+        class_names=tuple(class_names),
+        palette=palette,
+        num_samples=len(images),
+        load=load,
+        sample_names=_sample_names(images, sample_names),
+        image_size=common_size(images),
+        has_labels=False,
     )
 
 
@@ -169,6 +212,13 @@ def write_palette_png(
     Raises:
         ValueError: If a label is neither in the palette nor 255.
     """
+    Path(path).write_bytes(palette_png(labels, palette))
+
+
+def palette_png(
+    labels: np.ndarray, palette: np.ndarray | Sequence[Sequence[int]]
+) -> bytes:
+    """Returns what `write_palette_png` writes; see there."""
     colors = np.asarray(palette, dtype=np.uint8)
     known = np.isin(labels, [*range(len(colors)), IGNORE_CLASS])
     if not known.all():
@@ -181,7 +231,12 @@ def write_palette_png(
     full[: len(colors)] = colors
     image = Image.fromarray(np.asarray(labels, dtype=np.uint8))
     image.putpalette(full.tobytes())
-    image.save(path, format="PNG")
+    return _png(image)
+
+
+def grey_png(labels: np.ndarray) -> bytes:
+    """Returns uint8 (H, W) labels as a greyscale PNG, 8 bits a pixel."""
+    return _png(Image.fromarray(labels))
 
 
 def default_label_ids(num_classes: int) -> dict[int, int]:
@@ -229,6 +284,44 @@ def common_size(paths: Iterable[str]) -> tuple[int, int] | None:
     return common
 
 
+def read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Returns the ids in a list file, one a line.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"Expected a list of picture ids at {path}. Received: no such file"
+        )
+    return tuple(Path(path).read_text().split())
+
+
+def find_folder(
+    folder: str | os.PathLike[str], places: Iterable[str], inside: str, whose: str
+) -> Path:
+    """Returns the first of some places in a folder that holds the folder `inside`.
+
+    Args:
+        folder: Where to look.
+        places: Paths in it, in the order of preference; "" is the folder itself.
+        inside: The name of a folder that the right place has.
+        whose: Whose folder that is, for the error.
+
+    Raises:
+        FileNotFoundError: If no place has it; all are named.
+    """
+    candidates = [Path(folder, place) for place in places]
+    for candidate in candidates:
+        if (candidate / inside).is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"Expected {whose} folder {inside} in one of "
+        f"{', '.join(str(candidate) for candidate in candidates)}. Received: no such "
+        "folder"
+    )
+
+
 def _checked_label_reader(
     read_labels: LabelReader, table: np.ndarray
 ) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
@@ -261,7 +354,22 @@ def _code(rgb: np.ndarray) -> np.ndarray:
     return rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
 
 
-def _check_files_exist(name: str, paths: Sequence[str]) -> None:
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _sample_names(
+    images: Sequence[str], sample_names: Sequence[str] | None
+) -> tuple[str, ...]:
+    return tuple(sample_names or (Path(path).stem for path in images))
+
+
+def _check_files(name: str, images: Sequence[str], labels: Sequence[str] = ()) -> None:
+    if not images:
+        raise ValueError(f"Expected {name!r} to have at least 1 picture. Received: 0")
+    paths = [*images, *labels]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise FileNotFoundError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ _ORDER, _AUGMENTATION = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Labelled pictures, each reached by its index.
+    """Pictures and their labels, each reached by its index.
 
     Args:
         name: The data set and its split, such as `"camvid/train"`.
@@ -38,6 +39,9 @@ class Source:
         sample_names: The N names of the samples.
         ignore_class: The label of void pixels: every source maps its own to 255.
         image_size: The (height, width) that all images share, None where they differ.
+        has_labels: False for pictures whose labels are withheld, as those of test
+            splits are: `load` then gives labels that are all void, and only
+            `image_dataset` takes the source.
 
     Raises:
         ValueError: If the source is empty or the lengths do not agree.
@@ -51,6 +55,7 @@ class Source:
     sample_names: tuple[str, ...]
     ignore_class: int = IGNORE_CLASS
     image_size: tuple[int, int] | None = None
+    has_labels: bool = True
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -145,9 +150,10 @@ def training_dataset(
         B = batch_size / num_workers.
 
     Raises:
-        ValueError: If an argument is out of range, or if the images of a batch would
-            differ in size.
+        ValueError: If an argument is out of range, if the images of a batch would
+            differ in size, or if the source has no labels.
     """
+    _require_labels(source)
     _require(batch_size >= 1, "`batch_size` to be at least 1", batch_size)
     _require(0 <= seed < 2**63, "`seed` to be in [0, 2**63)", seed)
     _require(start_step >= 0, "`start_step` to be at least 0", start_step)
@@ -203,17 +209,29 @@ def evaluation_dataset(source: Source) -> tf.data.Dataset:
     Returns:
         A dataset of `source.num_samples` pairs (image, labels): uint8 (H, W, 3) and
         int32 (H, W), void being `source.ignore_class`.
+
+    Raises:
+        ValueError: If the source has no labels.
     """
+    _require_labels(source)
 
     def sample(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, labels = source.load(index)
         return image, tf.cast(labels, tf.int32)
 
-    return (
-        tf.data.Dataset.range(source.num_samples)
-        .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    return _each_in_order(source, sample)
+
+
+def image_dataset(source: Source) -> tf.data.Dataset:
+    """Returns every picture once, in order, alone and at its original size.
+
+    Args:
+        source: Where the pictures come from; it needs no labels.
+
+    Returns:
+        A dataset of `source.num_samples` images, uint8 (H, W, 3).
+    """
+    return _each_in_order(source, lambda index: source.load(index)[0])
 
 
 def sample_index(i: tf.Tensor | int, seed: int, num_samples: int) -> tf.Tensor:
@@ -241,6 +259,21 @@ def _fold(seed: int, use: int, data: tf.Tensor) -> tf.Tensor:
     """Returns the int64 (2,) seed of one epoch or one sample, for one use."""
     base = tf.constant([seed, use], tf.int64)
     return tf.random.experimental.stateless_fold_in(base, data)
+
+
+def _each_in_order(
+    source: Source, sample: Callable[[tf.Tensor], Any]
+) -> tf.data.Dataset:
+    """Returns a dataset of `sample(index)` for each index of the source."""
+    return (
+        tf.data.Dataset.range(source.num_samples)
+        .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _require_labels(source: Source) -> None:
+    _require(source.has_labels, "a source with labels", f"{source.name!r}, without any")
 
 
 def _require(condition: bool, expected: str, received: object) -> None:

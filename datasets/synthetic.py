@@ -3,7 +3,8 @@
 Each scene has objects of seven shapes before a textured background. Colours overlap
 between the classes, so that they hint at a class and only shape tells it; objects hide
 one another; three of the classes are thin or tiny, and through rings and fences what
-is behind them shows.
+is behind them shows. With another number of classes, the scenes stand in for any data
+set where only its shape matters, as in a smoke test.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.datasets.pipeline import Source
+from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.datasets.voc import voc_palette
 
 CLASSES: dict[str, tuple[int, int, int]] = {
     "background": (0, 0, 0),
@@ -42,12 +44,13 @@ def synthetic(
     num_samples: int | None = None,
     size: tuple[int, int] = (96, 128),
     seed: int = 0,
+    num_classes: int = len(CLASSES),
 ) -> Source:
-    """Returns synthetic scenes of 8 classes.
+    """Returns synthetic scenes, of 8 classes by default.
 
-    Sample i depends on (seed, split, i) only: it is the same in every run, however
-    many samples there are. Other versions of NumPy or OpenCV may round some pixels
-    otherwise.
+    Sample i depends on (seed, split, i, num_classes) only: it is the same in every run,
+    however many samples there are. Other versions of NumPy or OpenCV may round some
+    pixels otherwise.
 
     Args:
         split: `"train"` or `"val"`, which share no scene.
@@ -55,6 +58,9 @@ def synthetic(
             default.
         size: Their (height, width), at least 32 each.
         seed: The seed of the whole set, at least 0.
+        num_classes: 2 to 255. Fewer than 8 leave out the last shapes of `CLASSES`;
+            of more, each further class is one of the seven shapes again, in a colour
+            of its own.
 
     Returns:
         A `Source`, without void pixels.
@@ -73,12 +79,16 @@ def synthetic(
         )
     if seed < 0:
         raise ValueError(f"Expected `seed` to be at least 0. Received: {seed}")
+    if not 2 <= num_classes <= IGNORE_CLASS:
+        raise ValueError(
+            f"Expected `num_classes` in [2, {IGNORE_CLASS}]. Received: {num_classes}"
+        )
     if num_samples is None:
         num_samples = _DEFAULT_NUM_SAMPLES[split]
 
     def draw(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return draw_scene(
-            np.random.default_rng((seed, SPLITS[split], int(index))), size
+            np.random.default_rng((seed, SPLITS[split], int(index))), size, num_classes
         )
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,8 +100,8 @@ def synthetic(
 
     return Source(
         name=f"synthetic/{split}",
-        class_names=tuple(CLASSES),
-        palette=tuple(CLASSES.values()),
+        class_names=tuple(map(_class_name, range(num_classes))),
+        palette=tuple(map(_class_color, range(num_classes))),
         num_samples=num_samples,
         load=load,
         sample_names=tuple(f"{split}_{index:06d}" for index in range(num_samples)),
@@ -100,13 +110,14 @@ def synthetic(
 
 
 def draw_scene(
-    rng: np.random.Generator, size: tuple[int, int]
+    rng: np.random.Generator, size: tuple[int, int], num_classes: int = len(CLASSES)
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws one scene.
 
     Args:
         rng: Where all its randomness comes from.
         size: Its (height, width).
+        num_classes: As in `synthetic`.
 
     Returns:
         The image, uint8 (height, width, 3), and its labels, uint8 (height, width).
@@ -114,9 +125,9 @@ def draw_scene(
     background = rng.uniform(40, 215, 3)
     image = _texture(rng, size, background)
     labels = np.zeros(size, np.uint8)
-    for label in _object_classes(rng):
+    for label in _object_classes(rng, num_classes):
         mask = np.zeros(size, np.uint8)
-        _SHAPES[label](mask, rng)
+        _SHAPES[_shape(label)](mask, rng)
         left, top, width, height = cv2.boundingRect(mask)
         if not width:  # the shape fell outside the picture
             continue
@@ -130,21 +141,42 @@ def draw_scene(
     return noisy.clip(0, 255).astype(np.uint8), labels
 
 
-def _object_classes(rng: np.random.Generator) -> list[int]:
+def _object_classes(rng: np.random.Generator, num_classes: int) -> list[int]:
     """Returns the classes of a scene's objects, from the back to the front.
 
     Big shapes tend to lie behind: they would hide the thin ones altogether.
     """
-    big = rng.choice([1, 2, 4, 5], size=rng.integers(3, 7)).tolist()
-    thin = rng.choice([3, 6, 7], size=rng.integers(2, 5)).tolist()
-    depth = [(rng.uniform(0.0, 1.0), label) for label in big]
-    depth += [(rng.uniform(0.4, 1.4), label) for label in thin]
+    big = [c for c in range(1, num_classes) if _shape(c) not in _THIN]
+    thin = [c for c in range(1, num_classes) if _shape(c) in _THIN]
+    drawn = rng.choice(big, size=rng.integers(3, 7)).tolist()
+    in_front = rng.choice(thin, size=rng.integers(2, 5)).tolist() if thin else []
+    depth = [(rng.uniform(0.0, 1.0), label) for label in drawn]
+    depth += [(rng.uniform(0.4, 1.4), label) for label in in_front]
     return [label for _, label in sorted(depth)]
+
+
+def _shape(label: int) -> int:
+    """Returns which of the shapes 1 to 7 a class has: its own, or one of them again."""
+    return (label - 1) % (len(CLASSES) - 1) + 1
+
+
+def _class_name(label: int) -> str:
+    names = tuple(CLASSES)
+    if label < len(names):
+        return names[label]
+    return f"{names[_shape(label)]} {(label - 1) // (len(names) - 1) + 1}"
+
+
+def _class_color(label: int) -> tuple[int, int, int]:
+    colors = tuple(CLASSES.values())
+    return (
+        colors[label] if label < len(colors) else tuple(voc_palette()[label].tolist())
+    )
 
 
 def _color(rng: np.random.Generator, label: int, background: np.ndarray) -> np.ndarray:
     """Returns a colour about the class's own that stands out from the background's."""
-    own = np.array(list(CLASSES.values())[label], np.float64)
+    own = np.array(_class_color(label), np.float64)
     while True:
         color = (own + rng.uniform(-_SPREAD, _SPREAD, 3)).clip(20, 235)
         if np.linalg.norm(color - background) >= _MIN_CONTRAST:
@@ -229,6 +261,7 @@ _SHAPES: dict[int, Callable[[np.ndarray, np.random.Generator], None]] = {
     6: _dots,
     7: _fence,
 }
+_THIN = (3, 6, 7)
 
 
 def _fill(

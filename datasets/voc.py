@@ -12,12 +12,15 @@ from scipy.io import loadmat
 
 from tf_levelset.datasets.folder import (
     color_label_reader,
+    find_folder,
+    image_files_source,
     paired_files_source,
+    read_ids,
     read_index_labels,
 )
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 
-CLASS_NAMES = (
+CLASSES = (
     "background",
     "aeroplane",
     "bicycle",
@@ -40,7 +43,7 @@ CLASS_NAMES = (
     "train",
     "tvmonitor",
 )
-SPLITS = ("train", "val", "trainval", "trainaug")
+SPLITS = ("train", "val", "trainval", "trainaug", "test")
 
 
 def voc(
@@ -53,13 +56,14 @@ def voc(
 
     `"trainaug"` is the usual training set of 10,582 pictures: VOC's 1,464 with VOC's
     labels, and those of SBD that are not in VOC val with SBD's labels. VOC val has
-    1,449 pictures.
+    1,449 pictures. `"test"`, 1,456 pictures in an archive of its own, has no labels:
+    only VOC's server can judge it (see `tf_levelset.submission`).
 
     Args:
         data_dir: The devkit's folder `VOC2012`, which holds `JPEGImages`,
             `SegmentationClass` and `ImageSets/Segmentation`, or a folder that holds
             `VOC2012` or `VOCdevkit/VOC2012`.
-        split: `"train"`, `"val"`, `"trainval"` or `"trainaug"`.
+        split: `"train"`, `"val"`, `"trainval"`, `"trainaug"` or `"test"`.
         sbd_dir: SBD's folder, which holds `cls`, `train.txt` and `val.txt`, or a
             folder that holds it as `dataset` or `benchmark_RELEASE/dataset`. Needed
             for `"trainaug"`, and read for it only.
@@ -67,7 +71,8 @@ def voc(
 
     Returns:
         A `Source`. Labels are palette or greyscale PNGs of class indices, or RGB PNGs
-        in VOC's colours; the border around objects, void, is 255.
+        in VOC's colours; the border around objects, void, is 255. That of `"test"` has
+        `has_labels=False`.
 
     Raises:
         FileNotFoundError: If a folder, a list or a listed file is missing.
@@ -75,26 +80,35 @@ def voc(
     """
     if split not in SPLITS:
         raise ValueError(f"Expected `split` to be one of {SPLITS}. Received: {split!r}")
-    root = _find(data_dir, ("", "VOC2012", "VOCdevkit/VOC2012"), "JPEGImages", "VOC's")
+    root = find_folder(
+        data_dir, ("", "VOC2012", "VOCdevkit/VOC2012"), "JPEGImages", "VOC's"
+    )
+    palette = voc_palette(len(CLASSES))
+    if split == "test":
+        ids = read_ids(list_file or _list_path(root, split))
+        images = [_voc_image(root, i) for i in ids]
+        return image_files_source(
+            f"voc/{split}", images, CLASSES, palette, sample_names=ids
+        )
     if split == "trainaug":
         if sbd_dir is None:
             raise ValueError(
                 "Expected `sbd_dir`, the folder of SBD, for split 'trainaug'. "
                 "Received: sbd_dir=None"
             )
-        sbd = _find(
+        sbd = find_folder(
             sbd_dir, ("", "dataset", "benchmark_RELEASE/dataset"), "cls", "SBD's"
         )
         ids, pairs = _trainaug_files(root, sbd, list_file)
     else:
-        ids = _read_ids(list_file or _list_path(root, split))
+        ids = read_ids(list_file or _list_path(root, split))
         pairs = [(_voc_image(root, i), _voc_labels(root, i)) for i in ids]
     return paired_files_source(
         f"voc/{split}",
         [image for image, _ in pairs],
         [labels for _, labels in pairs],
-        CLASS_NAMES,
-        voc_palette(len(CLASS_NAMES)),
+        CLASSES,
+        palette,
         sample_names=ids,
         read_labels=read_voc_labels,
     )
@@ -173,7 +187,7 @@ def read_sbd_labels(path: str) -> np.ndarray:
 
 def _voc_colors() -> dict[tuple[int, int, int], int]:
     palette = voc_palette()
-    labels = [*range(len(CLASS_NAMES)), IGNORE_CLASS]
+    labels = [*range(len(CLASSES)), IGNORE_CLASS]
     return {tuple(palette[label].tolist()): label for label in labels}
 
 
@@ -184,15 +198,15 @@ def _trainaug_files(
     root: Path, sbd: Path, list_file: str | os.PathLike[str] | None
 ) -> tuple[tuple[str, ...], list[tuple[Path, Path]]]:
     """Returns the ids and the (picture, labels) paths of trainaug."""
-    voc_train = _read_ids(_list_path(root, "train"))
+    voc_train = read_ids(_list_path(root, "train"))
     if list_file is not None:
-        ids = _read_ids(list_file)
+        ids = read_ids(list_file)
     else:
         ids = trainaug_ids(
             voc_train,
-            _read_ids(sbd / "train.txt"),
-            _read_ids(sbd / "val.txt"),
-            _read_ids(_list_path(root, "val")),
+            read_ids(sbd / "train.txt"),
+            read_ids(sbd / "val.txt"),
+            read_ids(_list_path(root, "val")),
         )
     own = set(voc_train)
     pairs = [
@@ -221,27 +235,3 @@ def _sbd_image(root: Path, sbd: Path, sample_id: str) -> Path:
 
 def _list_path(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Segmentation" / f"{split}.txt"
-
-
-def _read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Returns the ids in a list file, one a line."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"Expected a list of picture ids at {path}. Received: no such file"
-        )
-    return tuple(Path(path).read_text().split())
-
-
-def _find(
-    folder: str | os.PathLike[str], places: Iterable[str], inside: str, whose: str
-) -> Path:
-    """Returns the first of some places in a folder that holds the folder `inside`."""
-    candidates = [Path(folder, place) for place in places]
-    for candidate in candidates:
-        if (candidate / inside).is_dir():
-            return candidate
-    raise FileNotFoundError(
-        f"Expected {whose} folder {inside} in one of "
-        f"{', '.join(str(candidate) for candidate in candidates)}. Received: no such "
-        "folder"
-    )

@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from tf_levelset.models.deeplab import deeplab_largefov
-from tf_levelset.models.outputs import at_input_size
+from tf_levelset.models.deeplab import (
+    deeplab_largefov,
+    deeplab_resnet101,
+    scaled_rates,
+)
+from tf_levelset.models.fcn import (
+    fcn8s_resnet101,
+    fcn8s_vgg16,
+    fcn16s_resnet101,
+    fcn16s_vgg16,
+    fcn32s_resnet101,
+    fcn32s_vgg16,
+)
+from tf_levelset.models.msc import (
+    deeplab_msc_largefov,
+    deeplab_msc_resnet101,
+    multi_scale,
+)
+from tf_levelset.models.outputs import at_input_size, output_stride
 from tf_levelset.registry import call_with_options
 
-__all__ = ["at_input_size", "create_model", "deeplab_largefov", "list_models"]
+__all__ = [
+    "at_input_size",
+    "create_model",
+    "deeplab_largefov",
+    "deeplab_msc_largefov",
+    "deeplab_msc_resnet101",
+    "deeplab_resnet101",
+    "fcn8s_resnet101",
+    "fcn8s_vgg16",
+    "fcn16s_resnet101",
+    "fcn16s_vgg16",
+    "fcn32s_resnet101",
+    "fcn32s_vgg16",
+    "list_models",
+    "multi_scale",
+    "output_stride",
+    "scaled_rates",
+]
 
-_MODELS = {"deeplab_largefov": deeplab_largefov}
+_MODELS: dict[str, Callable[..., keras.Model]] = {
+    "deeplab_largefov": deeplab_largefov,
+    "deeplab_resnet101": deeplab_resnet101,
+    "deeplab_msc_largefov": deeplab_msc_largefov,
+    "deeplab_msc_resnet101": deeplab_msc_resnet101,
+    "fcn32s_resnet101": fcn32s_resnet101,
+    "fcn16s_resnet101": fcn16s_resnet101,
+    "fcn8s_resnet101": fcn8s_resnet101,
+    "fcn32s_vgg16": fcn32s_vgg16,
+    "fcn16s_vgg16": fcn16s_vgg16,
+    "fcn8s_vgg16": fcn8s_vgg16,
+}
 
 
 def list_models() -> tuple[str, ...]:

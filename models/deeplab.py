@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 
 import keras
 
 from tf_levelset import compat
-from tf_levelset.models import vgg
-from tf_levelset.models.layers import (
-    CaffePreprocessing,
-    PadToStride,
-    SymmetricAveragePooling2D,
-)
-from tf_levelset.models.outputs import segmentation_model
+from tf_levelset.models.inputs import preprocessed_input
+from tf_levelset.models.layers import SymmetricAveragePooling2D
+from tf_levelset.models.outputs import finished, logits_at_stride
+from tf_levelset.models.resnet import resnet101
+from tf_levelset.models.scaling import scaled_filters
+from tf_levelset.models.vgg import convolution, vgg16
+
+OUTPUT_STRIDE = 8
 
 LARGEFOV_MULTIPLIERS = (
     # (pattern in the variable's path, learning rate ×, weight decay ×), the first match
@@ -25,11 +27,59 @@ LARGEFOV_MULTIPLIERS = (
 """DeepLab's per-layer rates: weights 1, biases 2, the new layer 10 and 20; no decay on
 biases, nor on the normalisation that is ours."""
 
+RESNET101_MULTIPLIERS = (
+    ("aspp[0-9]+/kernel", 10.0, 1.0),
+    ("aspp[0-9]+/bias", 20.0, 0.0),
+    ("/(bias|gamma|beta)", 1.0, 0.0),
+)
+"""DeepLab v2's: the body 1, ASPP 10 and 20; no decay on biases. (In Caffe the body's
+convolutions have none; ours have Keras' own, before the normalisation.)"""
+
+ASPP_RATES = (6, 12, 18, 24)
+"""Of ASPP-L (Chen et al. 2017, Figure 7), for maps of 41×41."""
+
+
+def scaled_rates(
+    rates: Sequence[int], input_size: int, reference: int = 321
+) -> tuple[int, ...]:
+    """Dilations for smaller pictures, in proportion and at least 1.
+
+    On a map of n×n a 3×3 kernel of dilation r ≥ n has only its centre on the map: the
+    other taps see padding and learn nothing, and the layer is a 1×1 convolution.
+    DeepLab's rates suit the 41×41 of a picture of 321. Of a picture of 160×120 the map
+    is 20×15: the upper and lower taps of 18 and 24 see nothing but padding, nor do the
+    left and right ones of 24, and those of 12 see little else.
+
+    Args:
+        rates: dilations for pictures of size `reference`.
+        input_size: the smaller side of the pictures that the net sees, in pixels.
+        reference: the size that `rates` are for; DeepLab's crops are 321.
+
+    Returns:
+        Each rate × input_size / reference, rounded, at least 1. Rates that became equal
+        are kept: the number of branches is the net's shape. Larger pictures than the
+        reference get larger rates.
+
+    Raises:
+        ValueError: for rates below 1 or sizes that are not positive.
+
+    Example:
+    >>> scaled_rates((6, 12, 18, 24), 160)
+    (3, 6, 9, 12)
+    """
+    if any(rate < 1 for rate in rates) or not (input_size > 0 and reference > 0):
+        raise ValueError(
+            "Expected rates ≥ 1 and positive sizes. Received: "
+            f"rates={tuple(rates)}, input_size={input_size}, reference={reference}"
+        )
+    return tuple(max(1, round(rate * input_size / reference)) for rate in rates)
+
 
 def deeplab_largefov(
     num_classes: int,
     *,
     width: float = 1.0,
+    depth: float = 1.0,
     dilation: int = 12,
     batch_norm: bool = False,
     dropout: float = 0.5,
@@ -48,14 +98,15 @@ def deeplab_largefov(
         num_classes: number of classes C.
         width: multiplies the number of filters of every layer but the last; 1 is
             DeepLab's net of 20.5 million parameters at 21 classes.
+        depth: multiplies the number of convolutions of every block of VGG16.
         dilation: of fc6. 12 is DeepLab's, for maps of 41×41; on a map smaller than
-            about twice the dilation most of its taps see only padding.
+            about twice the dilation most of its taps see only padding (`scaled_rates`).
         batch_norm: normalise after each convolution, for training from scratch.
         dropout: rate after fc6 and fc7.
         upsample: logits at the picture's size, bilinear corner to corner; otherwise
             at stride 8, where DeepLab takes its loss.
         input_scale: factor that pictures are first resized by, with `upsample` only.
-        weights: path of a weights file of this net, or None.
+        weights: None, "imagenet", or the path of a weights file.
         name: name of the model.
 
     Returns:
@@ -72,17 +123,21 @@ def deeplab_largefov(
             f"num_classes={num_classes}, dilation={dilation}, dropout={dropout}"
         )
     # --- Body ---
-    images = keras.Input((None, None, 3), name="images")
-    x = CaffePreprocessing(dtype="float32", name="preprocessing")(images)
-    x = PadToStride(vgg.OUTPUT_STRIDE, name="padding")(x)
-    x = vgg.dilated_vgg16(x, width=width, batch_norm=batch_norm)
+    images, x = preprocessed_input(OUTPUT_STRIDE)
+    x = vgg16(
+        x,
+        output_stride=OUTPUT_STRIDE,
+        width=width,
+        depth=depth,
+        batch_norm=batch_norm,
+    )["pool5"]
     x = SymmetricAveragePooling2D(name="pool5a")(x)
 
     # --- Head: the fully connected layers of VGG16 as dilated convolutions ---
-    filters = vgg.scaled_filters(1024, width)
-    x = vgg.convolution(x, filters, "fc6", dilation=dilation, batch_norm=batch_norm)
+    filters = scaled_filters(1024, width)
+    x = convolution(x, filters, "fc6", dilation=dilation, batch_norm=batch_norm)
     x = compat.dropout(dropout, "drop6")(x)
-    x = vgg.convolution(x, filters, "fc7", kernel_size=1, batch_norm=batch_norm)
+    x = convolution(x, filters, "fc7", kernel_size=1, batch_norm=batch_norm)
     x = compat.dropout(dropout, "drop7")(x)
     x = keras.layers.Conv2D(
         num_classes,
@@ -92,14 +147,88 @@ def deeplab_largefov(
     )(x)
 
     # --- Model ---
-    model = segmentation_model(
-        images,
-        x,
-        vgg.OUTPUT_STRIDE,
+    return finished(
+        logits_at_stride(images, x, OUTPUT_STRIDE, name),
+        backbone="vgg16",
+        weights=weights,
         upsample=upsample,
         input_scale=input_scale,
-        name=name,
     )
-    if weights is not None:
-        model.load_weights(weights)
-    return model
+
+
+def deeplab_resnet101(
+    num_classes: int,
+    *,
+    width: float = 1.0,
+    depth: float = 1.0,
+    rates: Sequence[int] = ASPP_RATES,
+    freeze_batch_norm: bool = True,
+    upsample: bool = True,
+    input_scale: float = 1.0,
+    weights: str | PathLike[str] | None = None,
+    name: str = "deeplab_resnet101",
+) -> keras.Model:
+    """DeepLab v2 on ResNet101 (Chen et al. 2017; Kim et al. 2019, Section 4).
+
+    The head, ASPP, is a 3×3 convolution to the classes at each of four dilations, and
+    their sum. Sizes, padding and the places of the outputs are `deeplab_largefov`'s.
+
+    Args:
+        num_classes: number of classes C.
+        width: multiplies the number of filters of every layer but the last; 1 is a net
+            of 44.2 million parameters at 21 classes.
+        depth: multiplies the number of blocks of every stage of ResNet101.
+        rates: dilations of ASPP. The default is DeepLab's, for maps of 41×41; smaller
+            pictures need smaller ones (`scaled_rates`).
+        freeze_batch_norm: keep the normalisation of trained weights as it is, which is
+            the paper's recipe; False trains it, from scratch.
+        upsample: logits at the picture's size, bilinear corner to corner; otherwise
+            at stride 8, where DeepLab takes its loss.
+        input_scale: factor that pictures are first resized by, with `upsample` only.
+        weights: None, "imagenet", or the path of a weights file.
+        name: name of the model.
+
+    Returns:
+        A functional model as of `deeplab_largefov`.
+
+    Raises:
+        ValueError: for arguments out of range, or weights of another architecture.
+    """
+    rates = tuple(rates)
+    if num_classes < 1 or len(rates) < 2 or min(rates) < 1:
+        raise ValueError(
+            "Expected num_classes ≥ 1 and two or more rates ≥ 1. Received: "
+            f"num_classes={num_classes}, rates={rates}"
+        )
+    # --- Body ---
+    images, x = preprocessed_input(OUTPUT_STRIDE)
+    x = resnet101(
+        x,
+        output_stride=OUTPUT_STRIDE,
+        width=width,
+        depth=depth,
+        freeze_batch_norm=freeze_batch_norm,
+    )["conv5"]
+
+    # --- Head: atrous spatial pyramid pooling ---
+    branches = [
+        keras.layers.Conv2D(
+            num_classes,
+            3,
+            padding="same",
+            dilation_rate=rate,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            name=f"aspp{index}",
+        )(x)
+        for index, rate in enumerate(rates, start=1)
+    ]
+    x = keras.layers.Add(name="aspp")(branches)
+
+    # --- Model ---
+    return finished(
+        logits_at_stride(images, x, OUTPUT_STRIDE, name),
+        backbone="resnet101",
+        weights=weights,
+        upsample=upsample,
+        input_scale=input_scale,
+    )

@@ -1,4 +1,4 @@
-"""Keras layers that DeepLab's nets need and Keras does not have.
+"""Keras layers that the nets need and Keras does not have.
 
 All of them keep heights and widths dynamic and put their positions where Caffe puts
 them: TensorFlow's SAME padding is asymmetric on even sizes, which moves the outputs of
@@ -46,10 +46,65 @@ class PadToStride(_OutputStrideLayer):
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, C) to (B, ⌈(H−1)/stride⌉·stride + 1, …, C)."""
+        return tf.pad(images, self._paddings(images))
+
+    def _paddings(self, images: tf.Tensor) -> list[list[Any]]:
         height, width = _size(images)
         bottom = -(height - 1) % self.stride
         right = -(width - 1) % self.stride
-        return tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
+        return [[0, 0], [0, bottom], [0, right], [0, 0]]
+
+
+@compat.register
+class PadWithMean(PadToStride):
+    """As `PadToStride`, for pictures before `CaffePreprocessing`: zeros after it."""
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps RGB (B, H, W, 3) to (B, ⌈(H−1)/stride⌉·stride + 1, …, 3)."""
+        paddings = self._paddings(images)
+        outside = 1 - tf.pad(tf.ones_like(images[..., :1]), paddings)
+        mean = tf.constant(IMAGENET_MEAN_RGB, images.dtype)
+        return tf.pad(images, paddings) + outside * mean
+
+
+@compat.register
+class ScaleToStride(_OutputStrideLayer):
+    """Shrinks pictures of size stride·k + 1 to stride·k′ + 1, corner to corner.
+
+    k′ is scale·k, rounded to an even number where it is a half, and at least 1 where k
+    is. Corners stay on corners (align_corners), and so every output of a net on the
+    smaller picture has its place on the larger. 321 becomes 241 and 161 at the scales
+    0.75 and 0.5, as in DeepLab v2; not antialiased, as there.
+    """
+
+    def __init__(self, stride: int, scale: float, **kwargs: Any) -> None:
+        super().__init__(stride, **kwargs)
+        self.scale = scale
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps (B, stride·k + 1, …, C) to (B, stride·k′ + 1, …, C), float32."""
+        steps = (tf.stack(_size(images)) - 1) // self.stride
+        scaled = tf.cast(tf.round(tf.cast(steps, tf.float32) * self.scale), tf.int32)
+        scaled = tf.maximum(scaled, tf.minimum(steps, 1))
+        return tf.raw_ops.ResizeBilinear(
+            images=images, size=scaled * self.stride + 1, align_corners=True
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "scale": self.scale}
+
+
+@compat.register
+class ResizeLike(keras.layers.Layer):
+    """Bilinear resize of a map, corner to corner, to the size of another."""
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Maps [(B, h, w, C), (B, H, W, D)] to (B, H, W, C), float32."""
+        x, like = inputs
+        return tf.raw_ops.ResizeBilinear(
+            images=x, size=tf.stack(_size(like)), align_corners=True
+        )
 
 
 class _SymmetricPooling2D(keras.layers.Layer):
@@ -114,6 +169,61 @@ class UpsampleToImage(_OutputStrideLayer):
         )
         height, width = _size(images)
         return x[:, :height, :width]
+
+
+@compat.register
+class Upsample2x(keras.layers.Layer):
+    """Upsampling by 2, corner to corner: n positions become 2n − 1.
+
+    The kernel [½, 1, ½]⊗[½, 1, ½] keeps what is there and puts the mean of its
+    neighbours between: bilinear interpolation with align_corners. It can be learned
+    from there on, densely, as a (3, 3, C, C) transposed convolution (FCN, Long et al.
+    2015, Section 3.3), with one position cropped on every side.
+    """
+
+    def __init__(self, learnable: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.learnable = learnable
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the kernel, if it is to be learned."""
+        if self.learnable:
+            channels = input_shape[-1]
+            self.kernel = self.add_weight(
+                name="kernel",
+                shape=(3, 3, channels, channels),
+                initializer=BilinearKernel(),
+            )
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps (B, h, w, C) to (B, 2h − 1, 2w − 1, C)."""
+        height, width = (2 * n - 1 for n in _size(x))
+        if not self.learnable:
+            upsampled = tf.raw_ops.ResizeBilinear(
+                images=x, size=tf.stack([height, width]), align_corners=True
+            )
+            return tf.cast(upsampled, x.dtype)
+        # Of size 2n − 1, SAME at stride 2 has one position of padding on every side.
+        shape = tf.stack([tf.shape(x)[0], height, width, x.shape[-1]])
+        return tf.nn.conv2d_transpose(x, self.kernel, shape, 2, "SAME")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this layer."""
+        return {**super().get_config(), "learnable": self.learnable}
+
+
+@compat.register
+class BilinearKernel(keras.initializers.Initializer):
+    """[½, 1, ½]⊗[½, 1, ½] from each channel to itself."""
+
+    def __call__(
+        self, shape: tuple[int, ...], dtype: Any = None, **kwargs: Any
+    ) -> tf.Tensor:
+        """Returns a kernel (3, 3, C, C)."""
+        taps = tf.constant([0.5, 1.0, 0.5])
+        kernel = tf.einsum("i,j,cd->ijcd", taps, taps, tf.eye(shape[-1]))
+        return tf.cast(kernel, tf.as_dtype(dtype or "float32"))
 
 
 @compat.register

@@ -1,21 +1,16 @@
-"""The VGG16 backbone (Simonyan and Zisserman 2015) in DeepLab's dilated form."""
+"""The VGG16 backbone (Simonyan and Zisserman 2015), plain and dilated as DeepLab's."""
 
 from __future__ import annotations
 
 import keras
 
 from tf_levelset.models.layers import SymmetricMaxPooling2D
+from tf_levelset.models.scaling import scaled_depth, scaled_filters
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Filters and number of 3×3 convolutions of each of VGG16's blocks."""
 
-STRIDES = (2, 2, 2, 1, 1)
-"""Strides of pool1 to pool5: the last two are taken out for an output stride of 8."""
-
-DILATIONS = (1, 1, 1, 1, 2)
-"""Dilations of the blocks: conv5 makes up for pool4's stride."""
-
-OUTPUT_STRIDE = 8
+OUTPUT_STRIDES = (8, 16, 32)
 
 
 def convolution(
@@ -45,40 +40,68 @@ def convolution(
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def scaled_filters(filters: int, width: float) -> int:
-    """Number of filters under a width multiplier, at least 1.
+def vgg16(
+    x: keras.KerasTensor,
+    *,
+    output_stride: int = 8,
+    width: float = 1.0,
+    depth: float = 1.0,
+    batch_norm: bool = False,
+    pool_size: int = 3,
+) -> dict[str, keras.KerasTensor]:
+    """VGG16 up to pool5, without its fully connected layers.
 
-    Raises:
-        ValueError: if `width` is not positive.
-    """
-    if not width > 0:
-        raise ValueError(f"Expected `width` to be positive. Received: {width!r}")
-    return max(1, round(filters * width))
-
-
-def dilated_vgg16(
-    x: keras.KerasTensor, *, width: float = 1.0, batch_norm: bool = False
-) -> keras.KerasTensor:
-    """VGG16 up to pool5 at output stride 8 (DeepLab-LargeFOV's body).
+    A pooling whose stride would exceed `output_stride` has stride 1, and the
+    convolutions after it are dilated instead: at 8, conv5 by 2 (DeepLab-LargeFOV's
+    body, Chen et al. 2015).
 
     Args:
         x: preprocessed pictures (B, H, W, 3).
+        output_stride: 8, 16 or 32.
         width: multiplies the number of filters of every layer.
+        depth: multiplies the number of convolutions of every block, at least 1.
         batch_norm: normalise after each convolution, for training from scratch.
+        pool_size: 3 pools 3×3 with padding 1, as DeepLab does: outputs stand at
+            stride·i. 2 pools 2×2 without padding, as the net that ImageNet's weights
+            were trained in; at `output_stride` 32 only.
 
     Returns:
-        Features (B, ⌈H/8⌉, ⌈W/8⌉, 512·width).
+        Features after "pool3", "pool4" and "pool5", (B, ⌈H/s⌉, ⌈W/s⌉, C·width) with C
+        of 256, 512, 512 and s of 8, 16, 32, but at most `output_stride`; with
+        `pool_size` 2, ⌊H/s⌋ and ⌊W/s⌋.
+
+    Raises:
+        ValueError: for another output stride or pool size, or a multiplier that is not
+            positive.
     """
-    for block, ((filters, depth), strides, dilation) in enumerate(
-        zip(BLOCKS, STRIDES, DILATIONS, strict=True), start=1
-    ):
-        for index in range(1, depth + 1):
+    if output_stride not in OUTPUT_STRIDES:
+        raise ValueError(
+            f"Expected `output_stride` of {OUTPUT_STRIDES}. Received: {output_stride!r}"
+        )
+    if pool_size != 3 and (pool_size, output_stride) != (2, 32):
+        raise ValueError(
+            "Expected `pool_size` 3, or 2 with `output_stride` 32. Received: "
+            f"pool_size={pool_size!r}, output_stride={output_stride!r}"
+        )
+    features = {}
+    plain = reached = 1
+    for block, (filters, convolutions) in enumerate(BLOCKS, start=1):
+        for index in range(1, scaled_depth(convolutions, depth) + 1):
             x = convolution(
                 x,
                 scaled_filters(filters, width),
                 f"conv{block}_{index}",
-                dilation=dilation,
+                dilation=plain // reached,
                 batch_norm=batch_norm,
             )
-        x = SymmetricMaxPooling2D(strides, name=f"pool{block}")(x)
-    return x
+        strides = min(2, output_stride // reached)
+        plain, reached = 2 * plain, reached * strides
+        x = _pooling(pool_size, strides, f"pool{block}")(x)
+        features[f"pool{block}"] = x
+    return {name: features[name] for name in ("pool3", "pool4", "pool5")}
+
+
+def _pooling(size: int, strides: int, name: str) -> keras.layers.Layer:
+    if size == 2:
+        return keras.layers.MaxPooling2D(2, name=name)
+    return SymmetricMaxPooling2D(strides, name=name)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tf_levelset import cli, recipes
-from tf_levelset.datasets.augment import Augmentation
-from tf_levelset.recipes import Recipe
+if TYPE_CHECKING:
+    from tf_levelset.recipes import Recipe
 
 
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """A run of seconds."""
+    from tf_levelset.datasets.augment import Augmentation
+    from tf_levelset.recipes import Recipe
+
     return Recipe(
         dataset="synthetic",
+        name="synthetic",
         dataset_options={"num_samples": 10, "size": [33, 40]},
         model_options={
             "width": 0.05,
@@ -33,6 +37,8 @@ def tiny_recipe() -> Recipe:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) -> Path:
     """The folder that `tf-levelset train` left, undisturbed; not to be changed."""
+    from tf_levelset import cli, recipes
+
     folder = tmp_path_factory.mktemp("runs") / "finished"
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(recipes.RECIPES, "synthetic", tiny_recipe)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy import optimize
 
 EPSILON = 1 / 20
 
@@ -83,3 +84,144 @@ def uncancelled_gradient(
     else:
         delta = mahf_delta(phi)
     return delta * ((truth - c1) ** 2 + (truth - c2) ** 2)
+
+
+# --- The comparison losses: one image at a time, labels (…), −1 on void ---
+
+
+def max_pooling(losses: np.ndarray, ratio: float, p: float) -> float:
+    """The maximum that loss max-pooling is defined by, from a general solver.
+
+    losses: (n,), the valid pixels only. In units of the bound τ, so u = w/τ:
+    max τ Σ u ℓ subject to Σ u^p ≤ m and 0 ≤ u ≤ 1.
+    """
+    n, q = len(losses), p / (p - 1)
+    m = max(int(ratio * n), 1)
+    found = optimize.minimize(
+        lambda u: -u @ losses,
+        np.full(n, (m / n) ** (1 / p)),
+        jac=lambda u: -losses,
+        bounds=[(0, 1)] * n,
+        constraints={
+            "type": "ineq",
+            "fun": lambda u: m - np.sum(np.abs(u) ** p),
+            "jac": lambda u: -p * np.sign(u) * np.abs(u) ** (p - 1),
+        },
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 1000},
+    )
+    return -found.fun * n ** (-1 / q) * m ** (-1 / p)
+
+
+def locally_adaptive_costs(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    patch_size: int,
+    stride: int,
+    sigma: float,
+    merge: str,
+) -> list[float]:
+    """Costs of the patches of one image, by loops over centres and windows.
+
+    scores: (H, W, C), what is merged: logits or probabilities.
+    """
+    height, width = labels.shape
+    half, costs = patch_size // 2, []
+    for y in range(0, height, stride):
+        for x in range(0, width, stride):
+            label = labels[y, x]
+            if label < 0:
+                continue
+            merged, m = np.zeros(scores.shape[-1]), 0
+            for v in range(max(y - half, 0), min(y + half + 1, height)):
+                for u in range(max(x - half, 0), min(x + half + 1, width)):
+                    if labels[v, u] == label:
+                        distance = max(abs(v - y), abs(u - x))
+                        weight = np.exp(-(distance**2) / (2 * sigma**2))
+                        merged += weight * scores[v, u]
+                        m += 1
+            merged /= m
+            if merge == "logits":
+                merged = np.exp(merged - merged.max())
+            costs.append(-np.log(merged[label] / merged.sum()))
+    return costs
+
+
+def dice_losses(
+    labels: np.ndarray, probabilities: np.ndarray, squared: bool, smooth: float
+) -> list[float]:
+    """One minus soft Dice of each class; pixels (n,) and (n, C), all valid."""
+    losses = []
+    for label in range(probabilities.shape[-1]):
+        p, g = probabilities[:, label], (labels == label).astype(float)
+        total = np.sum(p**2 if squared else p) + np.sum(g) + smooth
+        losses.append(1 - (2 * np.sum(p * g) + smooth) / total if total else 0.0)
+    return losses
+
+
+def lovasz_losses(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
+    """Lovász extension of each class's Jaccard loss, a function of the set of errors.
+
+    Pixels (n,) and (n, C), all valid. Berman et al. 2018, Eq. 6, 8 and 9.
+    """
+
+    def jaccard_loss(truth: set[int], wrong: set[int]) -> float:
+        union = truth | wrong
+        return len(wrong) / len(union) if union else 0.0
+
+    losses = []
+    for label in range(probabilities.shape[-1]):
+        truth = {i for i, l in enumerate(labels) if l == label}  # noqa: E741
+        errors = [
+            1 - p if i in truth else p for i, p in enumerate(probabilities[:, label])
+        ]
+        total, wrong = 0.0, set[int]()
+        for i in sorted(range(len(errors)), key=lambda i: -errors[i]):
+            before = jaccard_loss(truth, wrong)
+            wrong.add(i)
+            total += errors[i] * (jaccard_loss(truth, wrong) - before)
+        losses.append(total)
+    return losses
+
+
+def signed_distances(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Signed distances (…, C) to the classes' boundaries, from all pairs of pixels."""
+    maps = np.zeros((*labels.shape, num_classes))
+    places = [np.array(place) for place in np.ndindex(labels.shape)]
+    for label in range(num_classes):
+        inside = [p for p in places if labels[tuple(p)] == label]
+        outside = [p for p in places if labels[tuple(p)] not in (label, -1)]
+        if not inside or not outside:
+            continue
+        for p in inside:
+            nearest = min(np.linalg.norm(p - o) for o in outside)
+            maps[..., label][tuple(p)] = 1 - nearest
+        for p in outside:
+            nearest = min(np.linalg.norm(p - i) for i in inside)
+            maps[..., label][tuple(p)] = nearest
+    return maps
+
+
+def active_contour_losses(
+    labels: np.ndarray, probabilities: np.ndarray, mu: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Length and region of each class, each (C,), means over the valid pixels."""
+    classes = probabilities.shape[-1]
+    length, region = np.zeros(classes), np.zeros(classes)
+    valid = labels >= 0
+    for place in np.ndindex(labels.shape):
+        if not valid[place]:
+            continue
+        for label in range(classes):
+            of_class = probabilities[..., label]
+            u, v = of_class[place], float(labels[place] == label)
+            squares = 0.0
+            for axis in range(labels.ndim):
+                step = list(place)
+                step[axis] += 1
+                if step[axis] < labels.shape[axis] and valid[tuple(step)]:
+                    squares += (of_class[tuple(step)] - u) ** 2
+            length[label] += np.sqrt(squares + 1e-8)
+            region[label] += mu * u * (v - 1) ** 2 + (1 - u) * (v - 0) ** 2
+    return length / valid.sum(), region / valid.sum()

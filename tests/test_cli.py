@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import subprocess
@@ -54,7 +55,8 @@ def test_plain_evaluation_is_the_runs_own(finished_run: Path, tmp_path: Path) ->
     assert cli.main(arguments) == 0
     (result,) = json.loads((tmp_path / "evaluation-val.json").read_text()).values()
     report = json.loads((finished_run / "report.json").read_text())
-    assert result == report["evaluation"]["ls"]
+    seconds = result["seconds_per_image"]
+    assert result == {**report["evaluation"]["ls"], "seconds_per_image": seconds}
 
 
 def test_export(finished_run: Path, tmp_path: Path) -> None:
@@ -82,10 +84,83 @@ def test_options_change_the_recipe() -> None:
     assert not recipe.augmentation.flip
 
 
+def recipe_from(command: str) -> Recipe:
+    return cli.recipe_of(cli.parser().parse_args(shlex.split(command)))
+
+
+def test_recipe_by_name() -> None:
+    recipe = recipe_from("train --recipe voc-deeplab_resnet101 --sbd-dir SBD")
+    named = recipes.RECIPES["voc-deeplab_resnet101"]
+    assert recipe == dataclasses.replace(named, dataset_options={"sbd_dir": "SBD"})
+    assert recipe_from("train") == recipes.RECIPES["synthetic"]
+    voc = recipe_from("train --dataset voc")
+    assert voc == recipes.RECIPES["voc-deeplab_largefov"]
+
+
+def test_length_is_epochs_or_iterations() -> None:
+    assert recipe_from("train --dataset voc --epochs 3").iterations is None
+    assert recipe_from("train --iterations 7").iterations == 7
+
+
+def test_weights_none_starts_from_nothing() -> None:
+    recipe = recipe_from("train --dataset voc --weights none")
+    assert recipe.model_options["weights"] is None
+
+
+def test_set_changes_any_field() -> None:
+    recipe = recipe_from(
+        "train --recipe camvid-deeplab_resnet101 --set "
+        "model_options.rates=[1,2] loss_options.dice='{\"weight\":0.5}' gamma=0.2 "
+        "augmentation.photometric=true schedule=step"
+    )
+    assert recipe.model_options["rates"] == [1, 2]
+    assert recipe.model_options["width"] == 0.125  # the recipe's own
+    assert recipe.loss_options == {"dice": {"weight": 0.5}}
+    assert (recipe.gamma, recipe.schedule) == (0.2, "step")
+    assert recipe.augmentation.photometric
+
+
+def test_list_of_recipes_has_numbers_and_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["train", "--list-recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == sum(len(r.losses) for r in recipes.RECIPES.values())
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    by_loss = {(row[0], row[1]): row[2:] for row in cells}
+    assert by_loss["voc-deeplab_largefov", "ce"][2] == (
+        "62.8, 66.5 with CRF-5, 67.3 with CRF-10"
+    )
+    assert by_loss["voc-deeplab_resnet101-losses", "lmp"][2] == "76.3"
+    for (name, loss), row in by_loss.items():
+        _, _, *arguments = shlex.split(row[3])
+        recipe = recipe_from(shlex.join(["train", *arguments]))
+        assert (recipe.name, recipe.losses) == (name, (loss,))
+
+
+def test_smoke_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--smoke", "--recipe", "camvid", "--losses", "ls"]
+    assert cli.main(command) == 0
+    assert "camvid: ls run to their end." in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "--dataset", "camvid"], "Expected `data_dir`"),
+        (["train", "--recipe", "voc"], "Expected a recipe that --list-recipes"),
+        (["train", "--recipe", "camvid", "--dataset", "voc"], "--dataset camvid"),
+        (["train", "--set", "width=1"], "Expected the fields of a recipe"),
+        (["train", "--set", "epochs.x=1"], "Expected FIELD=JSON"),
+        (["train", "--set", "epochs"], "Expected FIELD=JSON"),
+        (["train", "--loss-stride", "16"], "Expected `loss_stride` of (1, 8)"),
+        (["submit", "nowhere", "out"], "Expected a run folder"),
         (
             ["train", "--dataset", "camvid", "--data-dir", "nowhere"],
             "Expected the list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,6 +17,12 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
+from tf_levelset.boundary_metrics import (
+    boundary_counts,
+    small_object_counts,
+    trimap_confusions,
+)
+from tf_levelset.crf import DenseCRF
 from tf_levelset.datasets import Source
 from tf_levelset.energy import level_set_energy
 from tf_levelset.evaluation import (
@@ -27,6 +34,7 @@ from tf_levelset.evaluation import (
     table,
 )
 from tf_levelset.export import export
+from tf_levelset.metrics import mean_iou
 from tf_levelset.models import create_model
 
 VOID = 255
@@ -129,6 +137,81 @@ def test_energy_is_the_mean_over_images() -> None:
     assert result["level_set_energy"] == pytest.approx(np.mean(energies), rel=1e-6)
 
 
+def test_boundary_metrics_are_those_of_the_whole_set() -> None:
+    pairs = samples()
+    masks = [(labels, by_colour(im).argmax(-1)) for im, labels in pairs]
+    widths = [1, 3, 5, 10]
+    boundary = np.sum([boundary_counts(y, p, 3, VOID, 0.02) for y, p in masks], axis=0)
+    small = np.sum([small_object_counts(y, p, 3, VOID) for y, p in masks], axis=0)
+    trimaps = np.sum([trimap_confusions(y, p, 3, widths, VOID) for y, p in masks], 0)
+
+    result = evaluate(by_colour, source_of(pairs))
+
+    iou = boundary[:, 0] / boundary[:, 1]
+    assert result["boundary_iou"] == pytest.approx(iou.mean())
+    assert result["class_boundary_iou"] == pytest.approx(
+        dict(zip(NAMES, iou, strict=True))
+    )
+    assert result["trimap_mean_iou"] == pytest.approx(
+        {w: mean_iou(t) for w, t in zip(("1", "3", "5", "10"), trimaps, strict=True)}
+    )
+    # Of pictures as small as these no object is small.
+    assert result["small_objects"] == small[:, 1].sum() == 0
+    assert result["small_object_recall"] is None
+
+
+def test_small_objects_are_pooled() -> None:
+    # Below 0.5 % of 10,000 pixels, and of 10 pixels at least.
+    labels = np.zeros((100, 100), np.uint8)
+    labels[2, 2:12] = labels[8, 2:22] = 1
+    labels[20, 20:40] = 2
+    labels[30, 20:29] = labels[40:45, 20:30] = 2  # neither: 9 pixels, and 50
+    found = np.zeros((100, 100, 3), np.uint8)
+    found[..., 0] = 255
+    found[8, 2:12] = (0, 255, 0)  # half of the second
+    result = evaluate(by_colour, source_of([(found, labels)]))
+    assert result["small_objects"] == 3
+    assert result["small_object_recall"] == pytest.approx(1 / 3)
+    assert result["class_small_object_recall"] == {"sky": None, "road": 0.5, "car": 0.0}
+
+
+class _Swap(DenseCRF):
+    """Stands in for a CRF: it answers with the classes turned round."""
+
+    def __call__(self, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        return np.roll(probabilities, 1, axis=-1)
+
+
+def test_a_crf_refines_what_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tf_levelset.evaluation.require_library", lambda: None)
+    source = source_of(samples())
+    plain = evaluate(lambda image: np.roll(by_colour(image), 1, axis=-1), source)
+    result = evaluate(by_colour, source, crf=_Swap(iterations=3))
+    assert result["confusion"] == plain["confusion"]
+    assert plain["crf"] is None
+    assert result["crf"]["iterations"] == 3
+    assert set(result["crf"]) == {f.name for f in dataclasses.fields(DenseCRF)}
+
+
+def test_a_crf_without_its_library_raises_before_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+
+    def never(image: np.ndarray) -> np.ndarray:
+        raise AssertionError
+
+    with pytest.raises(ImportError, match=r"tf-levelset\[crf\]"):
+        evaluate(never, source_of(samples()), crf=DenseCRF())
+
+
+def test_seconds_are_those_of_the_net_and_of_the_crf() -> None:
+    seconds = evaluate(by_colour, source_of(samples()))["seconds_per_image"]
+    assert seconds["net"] > 0
+    assert set(seconds) == {"net", "crf"}
+
+
 def test_a_perfect_predictor_is_perfect() -> None:
     pairs = samples(void=0)
     pictures = [(np.eye(3, dtype=np.uint8)[lb] * 255, lb) for _, lb in pairs]
@@ -136,6 +219,8 @@ def test_a_perfect_predictor_is_perfect() -> None:
         lambda image: (image / 255).astype("float32"), source_of(pictures)
     )
     assert result["mean_iou"] == result["pixel_accuracy"] == 1
+    assert result["boundary_iou"] == 1
+    assert set(result["trimap_mean_iou"].values()) == {1}
     assert result["level_set_energy"] == pytest.approx(0, abs=1e-5)
 
 
@@ -165,6 +250,9 @@ def test_nothing_but_void_has_no_score() -> None:
     result = evaluate(by_colour, source_of(samples(void=1.1)))
     assert result["mean_iou"] is None
     assert result["pixel_accuracy"] is None
+    assert result["boundary_iou"] is None
+    assert set(result["trimap_mean_iou"].values()) == {None}
+    assert result["small_object_recall"] is None
     assert set(result["mean_iou_without"].values()) == {None}
     assert result["level_set_energy"] == 0
     assert "| – " in table(report_rows({"ce": result}, {}, {}))
@@ -302,7 +390,12 @@ def test_every_form_of_a_model_scores_the_same(
     assert list(predictors) == [name]
     result = evaluate(predictors[name], source_of(samples()))
     energy = pytest.approx(expected["level_set_energy"], rel=1e-5)
-    assert result == {**expected, "level_set_energy": energy}
+    seconds = result["seconds_per_image"]
+    assert result == {
+        **expected,
+        "level_set_energy": energy,
+        "seconds_per_image": seconds,
+    }
 
 
 def test_run_folders_hold_one_predictor_a_loss(run: Run, tmp_path: Path) -> None:
@@ -395,12 +488,35 @@ def test_rows_of_tables_have_one_length() -> None:
 
 def test_report_rows() -> None:
     results: dict[str, dict[str, Any]] = {
-        "ce": {"mean_iou": 0.5, "pixel_accuracy": 0.98765, "level_set_energy": 12.34},
-        "ls": {"mean_iou": None, "pixel_accuracy": 1.0, "level_set_energy": 0.0},
+        "ce": {
+            "mean_iou": 0.5,
+            "pixel_accuracy": 0.98765,
+            "boundary_iou": 0.25,
+            "trimap_mean_iou": {"1": 0.1, "3": 0.2, "5": 0.3, "10": 0.4},
+            "small_object_recall": 0.125,
+            "level_set_energy": 12.34,
+        },
+        "ls": {
+            "mean_iou": None,
+            "pixel_accuracy": 1.0,
+            "boundary_iou": None,
+            "trimap_mean_iou": {"3": None},
+            "small_object_recall": None,
+            "level_set_energy": 0.0,
+        },
     }
     rows = report_rows(results, {"ce": 61.7}, {"ls": "with level set loss"})
     assert rows == [
-        ("loss", "mIoU %", "pixel accuracy %", "level set energy", "training s"),
-        ("ce", "50.00", "98.77", "12.3", "62"),
-        ("with level set loss", "–", "100.00", "0.0", "–"),
+        (
+            "loss",
+            "mIoU %",
+            "pixel accuracy %",
+            "boundary IoU %",
+            "mIoU within 3 px %",
+            "small objects %",
+            "level set energy",
+            "training s",
+        ),
+        ("ce", "50.00", "98.77", "25.00", "20.00", "12.50", "12.3", "62"),
+        ("with level set loss", "–", "100.00", "–", "–", "–", "0.0", "–"),
     ]

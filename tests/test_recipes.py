@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tf_levelset import CrossEntropyLevelSetLoss
-from tf_levelset.datasets import Augmentation, list_datasets
-from tf_levelset.models import deeplab_largefov, list_models
+from tf_levelset.datasets import Augmentation, list_datasets, load_dataset
+from tf_levelset.models import list_models
 from tf_levelset.optimizers import CaffeSGD
-from tf_levelset.recipes import LOSSES, RECIPES, Recipe
+from tf_levelset.recipes import DEFAULTS, RECIPES, Recipe, smoke
+from tf_levelset.training import train
 
 # None of its values is the default.
 OTHER = Recipe(
     dataset="voc",
+    name="other",
     train_split="trainaug",
     val_split="train",
     dataset_options={"sbd_dir": "sbd"},
@@ -25,11 +28,16 @@ OTHER = Recipe(
     model_options={"width": 0.5},
     losses=("ls",),
     level_set={"class_weight": [1.0, 2.0]},
+    loss_options={"dice": {"weight": 0.5}},
     loss_stride=1,
     epochs=3,
+    iterations=100,
     batch_size=2,
     learning_rate=0.01,
+    schedule="step",
     power=0.5,
+    step_size=50,
+    gamma=0.5,
     momentum=0.5,
     l2=0.0,
     multipliers=(("fc8/", 10.0, 1.0), ("/bias", 2.0, 0.0)),
@@ -85,8 +93,11 @@ def test_unknown_fields_raise() -> None:
         ("learning_rate", float("nan")),
         ("input_scale", 0.0),
         ("losses", ()),
-        ("losses", ("ce", "lmp")),
+        ("losses", ("ce", "mse")),
+        ("loss_options", {"ls": {}}),
         ("loss_stride", 4),
+        ("iterations", 0),
+        ("schedule", "cosine"),
     ],
 )
 def test_bad_values_raise(name: str, value: Any) -> None:
@@ -104,18 +115,19 @@ def test_recipes_are_frozen() -> None:
 # --- The recipes that have a name ---
 
 
-def test_every_dataset_has_its_recipe() -> None:
-    assert set(RECIPES) == set(list_datasets())
+def test_every_dataset_has_its_default() -> None:
+    assert set(DEFAULTS) == set(list_datasets())
+    for dataset, name in DEFAULTS.items():
+        assert RECIPES[name].dataset == dataset
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_what_there_is(name: str) -> None:
     recipe = RECIPES[name]
-    assert recipe.dataset == name
+    assert recipe.name == name
+    assert recipe.dataset in list_datasets()
     assert recipe.model in list_models()
-    assert recipe.losses == LOSSES
-    known = set(inspect.signature(deeplab_largefov).parameters)
-    assert set(recipe.model_options) <= known - {"num_classes", "upsample"}
+    assert {"ce", "ls"} <= set(recipe.losses)
     # Each of its parts can be made.
     loss = CrossEntropyLevelSetLoss(
         **recipe.level_set, from_logits=True, ignore_class=255
@@ -129,22 +141,103 @@ def test_recipes_name_what_there_is(name: str) -> None:
     )
 
 
-def test_the_papers_recipe() -> None:
-    # Kim et al. 2019, Section 4.2, DeepLab-LargeFOV; λ and the sum of Eq. 4 at
-    # stride 8, as DeepLab takes its loss.
-    recipe = RECIPES["voc"]
-    assert (recipe.learning_rate, recipe.batch_size, recipe.momentum) == (
-        0.004,
-        10,
-        0.9,
-    )
-    assert (recipe.l2, recipe.loss_stride, recipe.power) == (1e-4, 8, 0.9)
-    assert recipe.augmentation == Augmentation(crop=(512, 512), flip=True)
-    assert recipe.level_set == {"level_set_weight": 4e-4}
-    assert recipe.model_options == {}
-    assert {p: (rate, decay) for p, rate, decay in recipe.multipliers} == {
+@pytest.mark.parametrize(
+    ("net", "learning_rate", "crop", "l2"),
+    [
+        ("fcn32s_resnet101", 0.004, 512, 1e-4),
+        ("fcn16s_resnet101", 0.004, 512, 1e-4),
+        ("fcn8s_resnet101", 0.004, 512, 1e-4),
+        ("deeplab_largefov", 0.004, 512, 1e-4),
+        ("deeplab_msc_largefov", 0.004, 512, 1e-4),
+        ("deeplab_resnet101", 0.00025, 321, 5e-4),
+        ("deeplab_msc_resnet101", 0.00025, 321, 5e-4),
+    ],
+)
+def test_the_papers_recipes(
+    net: str, learning_rate: float, crop: int, l2: float
+) -> None:
+    # Kim et al. 2019, Section 4.2.
+    recipes = [
+        r for name, r in RECIPES.items() if name in (f"{d}-{net}" for d in PAPER)
+    ]
+    assert len(recipes) == (3 if net in COMMON else 1)
+    for recipe in recipes:
+        assert recipe.learning_rate == learning_rate
+        assert recipe.augmentation.crop == (crop, crop)
+        assert recipe.augmentation.flip
+        assert (recipe.l2, recipe.batch_size, recipe.momentum) == (l2, 10, 0.9)
+        assert (recipe.schedule, recipe.power) == ("poly", 0.9)
+        assert recipe.model_options == {"weights": "imagenet"}
+        assert recipe.iterations == 20_000
+        # λ: the paper's on the sum at stride 8, or what it weighs there, λ·n.
+        if recipe.loss_stride == 8:
+            assert recipe.level_set == {"level_set_weight": 4e-4}
+        else:
+            weight = recipe.level_set["level_set_weight"]
+            assert weight == pytest.approx(4e-4 * (crop / 8) ** 2, rel=2e-3)
+            assert recipe.level_set["normalization"] == "mean"
+    voc = RECIPES[f"voc-{net}"]
+    assert voc.train_split == "trainaug"
+
+
+PAPER = ("voc", "pascal_context", "cityscapes")
+COMMON = ("fcn8s_resnet101", "deeplab_largefov", "deeplab_resnet101")
+
+
+def test_only_the_deeplab_resnets_see_other_scales() -> None:
+    scaled = {r.model for r in RECIPES.values() if r.augmentation.scale == (0.5, 1.5)}
+    assert scaled == {"deeplab_resnet101", "deeplab_msc_resnet101"}
+
+
+def test_the_papers_rates() -> None:
+    rates = {
+        p: (rate, decay)
+        for p, rate, decay in RECIPES["voc-deeplab_largefov"].multipliers
+    }
+    assert rates == {
         "fc8/kernel": (10, 1),
         "fc8/bias": (20, 0),
         "/bias": (2, 0),
         "/(gamma|beta)": (1, 0),
     }
+
+
+# --- Smoke tests ---
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_smoke_keeps_what_is_the_recipes_own(name: str) -> None:
+    recipe = RECIPES[name]
+    tiny = smoke(recipe)
+    for field in (
+        "model",
+        "losses",
+        "level_set",
+        "loss_options",
+        "loss_stride",
+        "learning_rate",
+        "schedule",
+        "momentum",
+        "l2",
+        "multipliers",
+    ):
+        assert getattr(tiny, field) == getattr(recipe, field)
+    assert tiny.name == ""  # its numbers are no recipe's
+    assert "weights" not in tiny.model_options
+    assert Recipe.from_json(tiny.to_json()) == tiny
+    expected = {"voc": 21, "pascal_context": 60, "cityscapes": 19, "camvid": 11}
+    source = load_dataset("synthetic", "val", None, **tiny.dataset_options)
+    assert source.num_classes == expected.get(recipe.dataset, 8)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
+    recipe = smoke(RECIPES[name])
+    report = train(recipe, tmp_path)
+    assert tuple(report["evaluation"]) == recipe.losses
+    for loss, result in report["evaluation"].items():
+        assert result["images"] == 2
+        (*_, last) = json.loads((tmp_path / loss / "history.json").read_text())
+        assert last["step"] == 2
+        assert np.isfinite(last["loss"])
+        assert (tmp_path / loss / "export" / "1" / "saved_model.pb").exists()

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tf_levelset import training
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.augment import Augmentation
-from tf_levelset.recipes import RECIPES, Recipe
+from tf_levelset.recipes import LOSSES, RECIPES, Recipe
 
 STEPS_PER_EPOCH = 10 // 3
 STEPS = 2 * STEPS_PER_EPOCH
@@ -166,7 +166,7 @@ def test_a_kill_before_the_checkpoint_loses_one_epoch_and_no_row(
     [
         {"level_set": {"epsilon": -1.0}},
         {"model_options": {"width": 0.0}},
-        {"model_options": {"depth": 3}},
+        {"model_options": {"layers": 3}},
         {"augmentation": Augmentation(scale=(0.5, 1.0))},  # sizes that do not stack
     ],
 )
@@ -205,9 +205,10 @@ def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
     if root is None:
         pytest.skip("TF_LEVELSET_DATA is not set: no real pictures")
     recipe = dataclasses.replace(
-        RECIPES["voc"],
+        RECIPES["voc-deeplab_largefov"],
+        train_split="train",
         losses=("ls",),
-        epochs=1,
+        iterations=1,
         batch_size=2,
         model_options={"width": 0.05},
         augmentation=Augmentation(crop=(65, 65), scale=(0.5, 1.5), photometric=True),
@@ -219,3 +220,142 @@ def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
     # Pictures of 500×338 and 500×375, judged pixel by pixel but for void.
     judged = np.sum(result["confusion"])
     assert 0.8 * result["images"] * 500 * 338 < judged
+
+
+# --- Runs of other kinds ---
+
+
+def test_a_run_may_end_inside_an_epoch(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    # 3 steps an epoch: one epoch and a step, also when stopped in the second.
+    recipe = dataclasses.replace(tiny_recipe, losses=("ce",), iterations=4)
+    training.train(recipe, tmp_path)
+    rows = json.loads((tmp_path / "ce" / "history.json").read_text())
+    assert [(r["epoch"], r["step"], r["steps"]) for r in rows] == [(1, 3, 3), (2, 4, 1)]
+
+
+def test_a_short_end_is_resumed(
+    tmp_path: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(tiny_recipe, losses=("ce",), iterations=5)
+    training.train(recipe, tmp_path / "unbroken")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 4)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(recipe, tmp_path / "broken")
+    training.train(recipe, tmp_path / "broken")
+    for a, b in zip(
+        weights(tmp_path / "unbroken" / "ce"),
+        weights(tmp_path / "broken" / "ce"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    rows = json.loads((tmp_path / "broken" / "ce" / "history.json").read_text())
+    assert [row["step"] for row in rows] == [3, 5]
+
+
+def test_losses_can_be_added_to_a_run(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    recipe = dataclasses.replace(tiny_recipe, epochs=1)
+    training.train(dataclasses.replace(recipe, losses=("ce",)), tmp_path)
+    model = tmp_path / "ce" / "model.keras"
+    before = model.stat().st_mtime_ns
+    report = training.train(dataclasses.replace(recipe, losses=("lmp",)), tmp_path)
+    assert list(report["evaluation"]) == ["ce", "lmp"]
+    assert model.stat().st_mtime_ns == before
+    assert training.load_recipe(tmp_path).losses == ("ce", "lmp")
+    with pytest.raises(ValueError, match="epochs: 1 there, 2 asked for"):
+        training.train(tiny_recipe, tmp_path)
+
+
+def test_a_folder_of_an_older_recipe_is_resumed(
+    tmp_path: Path, tiny_recipe: Recipe
+) -> None:
+    # Its file lacks a field that has a default now.
+    recipe = dataclasses.replace(tiny_recipe, name="", losses=("ce",), epochs=1)
+    values = recipe.to_json()
+    for field in ("name", "schedule", "iterations", "loss_options"):
+        del values[field]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    training.train(recipe, tmp_path)
+    assert training.load_recipe(tmp_path) == recipe
+
+
+MULTI_SCALE = {"width": 0.03, "depth": 0.01, "dilation": 1, "dropout": 0.0}
+
+
+def test_a_multi_scale_net_is_trained_by_the_sum_of_four_losses(
+    tmp_path: Path, tiny_recipe: Recipe
+) -> None:
+    recipe = dataclasses.replace(
+        tiny_recipe,
+        model="deeplab_msc_largefov",
+        model_options={**MULTI_SCALE, "batch_norm": False},
+        losses=("ls",),
+        iterations=2,
+    )
+    source = load_dataset("synthetic", "train", **recipe.dataset_options)
+    run = training.Run(recipe, "ls", tmp_path / "x", source, source)
+    images, labels = next(iter(run._batches(0, 1)))
+    assert len(labels) == 4
+    outputs = run.trained(images, training=False)
+    loss = training.build_loss(recipe, "ls", 255)
+    by_hand = sum(float(loss(y, p)) for y, p in zip(labels, outputs, strict=True))
+    values = run.trained.evaluate(images, labels, verbose=0, return_dict=True)
+    assert values["loss"] == pytest.approx(by_hand, rel=1e-5)
+
+    training.train(recipe, tmp_path)
+    (row,) = json.loads((tmp_path / "ls" / "history.json").read_text())
+    # The metrics are the fused output's, under their own names.
+    assert {"mean_iou", "val_mean_iou", "level_set_energy_per_pixel"} <= set(row)
+    model = keras.models.load_model(tmp_path / "ls" / "model.keras", compile=False)
+    assert model(np.zeros((1, 20, 30, 3))).shape == (1, 20, 30, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "stride", "expected"),
+    [
+        ("deeplab_msc_largefov", 1, r"of \(8,\)"),
+        ("deeplab_largefov", 16, r"of \(1, 8\)"),
+        ("fcn16s_vgg16", 8, r"of \(1, 16\)"),
+    ],
+)
+def test_a_loss_stride_that_is_not_the_nets_raises(
+    tmp_path: Path, tiny_recipe: Recipe, model: str, stride: int, expected: str
+) -> None:
+    options = {"width": 0.01, "depth": 0.01}
+    recipe = dataclasses.replace(
+        tiny_recipe, model=model, model_options=options, loss_stride=stride
+    )
+    with pytest.raises(ValueError, match=f"Expected `loss_stride` {expected}"):
+        training.train(recipe, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_built(name: str, tiny_recipe: Recipe) -> None:
+    loss = training.build_loss(tiny_recipe, name, 255)
+    labels = np.array([[[0, 1, 255], [2, 1, 0]]])
+    logits = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
+    assert np.isfinite(float(loss(labels, logits)))
+
+
+def test_what_stands_beside_the_cross_entropy(tiny_recipe: Recipe) -> None:
+    labels = np.array([[[0, 1, 255], [2, 1, 0]]])
+    logits = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
+
+    def value(name: str, weight: float) -> float:
+        options = {name: {"weight": weight}} if name != "ce" else {}
+        recipe = dataclasses.replace(tiny_recipe, loss_options=options)
+        return float(training.build_loss(recipe, name, 255)(labels, logits))
+
+    plain = value("ce", 0.0)
+    for name in ("dice", "lovasz", "boundary", "active_contour"):
+        added = value(name, 1.0) - plain
+        assert abs(added) > 1e-3
+        assert value(name, 0.5) - plain == pytest.approx(added / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lmp", "dice"])
+def test_unknown_loss_options_raise(name: str, tiny_recipe: Recipe) -> None:
+    recipe = dataclasses.replace(tiny_recipe, loss_options={name: {"sharpness": 1}})
+    with pytest.raises(ValueError, match=f"Expected options that '{name}' takes"):
+        training.build_loss(recipe, name, 255)

@@ -6,6 +6,17 @@ so that saved models load without `custom_objects`.
 
 from tf_levelset import datasets, models
 from tf_levelset._version import __version__
+from tf_levelset.boundary_metrics import BoundaryIoU, SmallObjectRecall, TrimapIoU
+from tf_levelset.comparison_losses import (
+    ActiveContourLoss,
+    BoundaryLoss,
+    DiceLoss,
+    FocalLoss,
+    LocallyAdaptiveLoss,
+    LossMaxPooling,
+    LossSum,
+    LovaszSoftmaxLoss,
+)
 from tf_levelset.energy import level_set_energy
 from tf_levelset.losses import CrossEntropyLevelSetLoss, LevelSetLoss
 from tf_levelset.metrics import (
@@ -18,14 +29,25 @@ from tf_levelset.metrics import (
 from tf_levelset.optimizers import CaffeSGD
 
 __all__ = [
+    "ActiveContourLoss",
+    "BoundaryIoU",
+    "BoundaryLoss",
     "CaffeSGD",
     "CrossEntropyLevelSetLoss",
+    "DiceLoss",
+    "FocalLoss",
     "FrequencyWeightedIoU",
     "LevelSetEnergy",
     "LevelSetLoss",
+    "LocallyAdaptiveLoss",
+    "LossMaxPooling",
+    "LossSum",
+    "LovaszSoftmaxLoss",
     "MeanAccuracy",
     "MeanIoU",
     "PixelAccuracy",
+    "SmallObjectRecall",
+    "TrimapIoU",
     "__version__",
     "datasets",
     "level_set_energy",

@@ -1,10 +1,12 @@
-"""The command `tf-levelset`: train, evaluate, export."""
+"""The command `tf-levelset`: train, evaluate, export, submit, tables."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_levelset.datasets import list_datasets, load_dataset
-from tf_levelset.evaluation import evaluate, load_predictors, report_rows, table
+from tf_levelset.crf import PRESETS, DenseCRF, refined
+from tf_levelset.datasets import Source, list_datasets, load_dataset
+from tf_levelset.evaluation import (
+    augmented,
+    evaluate,
+    load_predictors,
+    report_rows,
+    table,
+)
 from tf_levelset.export import export
-from tf_levelset.files import read_json, write_json
-from tf_levelset.recipes import LOSSES, RECIPES, Recipe
+from tf_levelset.files import read_json, write_json, write_text
+from tf_levelset.models import list_models
+from tf_levelset.published import COLUMNS, TABLES
+from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke
+from tf_levelset.schedules import SCHEDULES
+from tf_levelset.submission import write_submission
+from tf_levelset.tables import find_runs, markdown, tables
 from tf_levelset.training import CLASSES_FILE, load_recipe, train
 from tf_levelset.visualize import panel, write_png
 
@@ -42,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # From inside a graph: what was found wrong, without the graph's own account.
         lines = [line for line in error.message.splitlines() if "Expected" in line]
         message = " ".join(lines) or error.message
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         message = str(error)
     else:
         return 0
@@ -60,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    _add_submit(commands)
+    _add_tables(commands)
     return top
 
 
@@ -76,34 +92,61 @@ def _add_train(commands: Any) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    _add_dataset(command, "synthetic")
+    recipe = command.add_argument_group("recipe")
+    recipe.add_argument("--recipe", metavar="NAME", help="see --list-recipes")
+    recipe.add_argument(
+        "--list-recipes", action="store_true", help="print what can be trained, and how"
+    )
+    recipe.add_argument(
+        "--smoke",
+        action="store_true",
+        help="run the recipe in seconds, tiny, on made pictures, and leave nothing",
+    )
+    recipe.add_argument(
+        "--set",
+        nargs="+",
+        metavar="FIELD=JSON",
+        help="any field of the recipe, such as model_options.rates=[1,2,3,4]",
+    )
+    _add_dataset(command, None)
     command.add_argument(
-        "--output", type=Path, help="folder of the run (default: runs/DATASET)"
+        "--output", type=Path, help="folder of the run (default: runs/NAME)"
     )
     command.add_argument(
-        "--losses", nargs="+", choices=LOSSES, help="ls is Eq. 8: CE + λ·E"
+        "--losses", nargs="+", choices=tuple(LOSSES), help="ls is Eq. 8: CE + λ·E"
     )
     command.add_argument("--train-split", help="such as train, or voc's trainaug")
     command.add_argument("--val-split")
-    command.add_argument("--epochs", type=int)
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int)
+    length.add_argument("--iterations", type=int, help="number of steps")
     command.add_argument("--batch-size", type=int)
     command.add_argument("--learning-rate", type=float)
+    command.add_argument("--schedule", choices=SCHEDULES)
+    command.add_argument("--momentum", type=float)
     command.add_argument("--l2", type=float, help="coupled weight decay")
     command.add_argument("--seed", type=int)
     command.add_argument(
         "--input-scale", type=float, help="factor on the pictures' size"
     )
     command.add_argument(
-        "--loss-stride", type=int, choices=(1, 8), help="where the loss is taken"
+        "--loss-stride",
+        type=int,
+        choices=(1, 8, 16, 32),
+        help="where the loss is taken: the net's output stride, or 1",
     )
     model = command.add_argument_group("model")
+    model.add_argument("--model", choices=list_models())
     model.add_argument("--width", type=float, help="multiplies the filters")
+    model.add_argument("--depth", type=float, help="multiplies the layers of a block")
     model.add_argument("--dilation", type=int, help="of fc6")
     model.add_argument("--dropout", type=float)
     model.add_argument(
         "--batch-norm", action=argparse.BooleanOptionalAction, help="normalise"
     )
-    model.add_argument("--weights", help="path of weights to start from")
+    model.add_argument(
+        "--weights", help="what to start from: imagenet, a path, or none"
+    )
     level_set = command.add_argument_group("level set loss")
     level_set.add_argument("--level-set-weight", type=float, help="λ")
     level_set.add_argument("--heaviside", choices=("mahf", "ahf", "hf"))
@@ -130,6 +173,7 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("--split", help="default: what the run was judged on, or val")
     command.add_argument("--flip", action="store_true", help="average with the mirror")
     command.add_argument("--scales", type=float, nargs="+", default=[1.0])
+    _add_crf(command)
     command.add_argument("--output", type=Path, help="folder of the JSON and panel")
     command.set_defaults(command=_evaluate, if_stopped="Stopped.")
 
@@ -142,8 +186,40 @@ def _add_export(commands: Any) -> None:
     command.set_defaults(command=_export, if_stopped="Stopped.")
 
 
+def _add_submit(commands: Any) -> None:
+    command = commands.add_parser(
+        "submit", help="write predictions as VOC's and Cityscapes' servers take them"
+    )
+    command.add_argument("model", type=Path, help="a loss's folder, or a model's file")
+    command.add_argument("folder", type=Path, help="gets the files")
+    _add_dataset(command, None)
+    command.add_argument("--split", default="test")
+    command.add_argument("--flip", action="store_true", help="average with the mirror")
+    command.add_argument("--scales", type=float, nargs="+", default=[1.0])
+    _add_crf(command)
+    command.set_defaults(command=_submit, if_stopped="Stopped.")
+
+
+def _add_crf(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--crf",
+        choices=("resnet", "vgg"),
+        help="refine the answers by a dense CRF, with the parameters of this backbone",
+    )
+    command.add_argument("--crf-iterations", type=int, default=10)
+
+
+def _add_tables(commands: Any) -> None:
+    command = commands.add_parser(
+        "tables", help="print the paper's tables from run folders, beside its numbers"
+    )
+    command.add_argument("folders", type=Path, nargs="*", default=[Path("runs")])
+    command.add_argument("--output", type=Path, help="folder of tables.md, tables.json")
+    command.set_defaults(command=_tables, if_stopped="Stopped.")
+
+
 _GROUPS = {
-    "model_options": ("width", "dilation", "dropout", "batch_norm", "weights"),
+    "model_options": ("width", "depth", "dilation", "dropout", "batch_norm", "weights"),
     "level_set": (
         "level_set_weight",
         "heaviside",
@@ -157,9 +233,17 @@ _GROUPS = {
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
-    """Returns the data set's recipe with what the command line says of it."""
-    recipe = RECIPES[options.dataset]
+    """Returns a recipe with what the command line says of it.
+
+    It keeps its name, so that its runs are found again; `tables` tells what differs.
+
+    Raises:
+        ValueError: for an unknown recipe, or one of another data set.
+    """
+    recipe = _named_recipe(options)
     given = {key: value for key, value in vars(options).items() if value is not None}
+    if given.get("weights") == "none":
+        given["weights"] = None
     changes: dict[str, Any] = {}
     for group, names in _GROUPS.items():
         values = {name: given[name] for name in names if name in given}
@@ -168,35 +252,134 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
             changes[group] = dataclasses.replace(old, **values)
         else:
             changes[group] = {**old, **values}
+    if "epochs" in given:
+        changes["iterations"] = None
     for field in dataclasses.fields(Recipe):
         if field.name in given and field.name not in changes:
             value = given[field.name]
             changes[field.name] = tuple(value) if isinstance(value, list) else value
-    return dataclasses.replace(recipe, **changes)
+    recipe = dataclasses.replace(recipe, **changes)
+    for assignment in given.get("set", ()):
+        recipe = _assigned(recipe, assignment)
+    return recipe
+
+
+def _named_recipe(options: argparse.Namespace) -> Recipe:
+    dataset = getattr(options, "dataset", None)
+    name = getattr(options, "recipe", None) or DEFAULTS[dataset or "synthetic"]
+    if name not in RECIPES:
+        raise ValueError(
+            f"Expected a recipe that --list-recipes lists. Received: {name!r}"
+        )
+    recipe = RECIPES[name]
+    if dataset not in (None, recipe.dataset):
+        raise ValueError(
+            f"Expected --dataset {recipe.dataset}, which is {name!r}'s, or none. "
+            f"Received: {dataset}"
+        )
+    return recipe
+
+
+def _assigned(recipe: Recipe, assignment: str) -> Recipe:
+    """Returns the recipe with one field, or one item of a field, set."""
+    path, equals, text = assignment.partition("=")
+    field, dot, item = path.partition(".")
+    values = recipe.to_json()
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text  # a bare word
+    if not equals or (dot and not isinstance(values.get(field), dict)):
+        raise ValueError(
+            "Expected FIELD=JSON or FIELD.ITEM=JSON with a field of the recipe. "
+            f"Received: {assignment!r}"
+        )
+    values[field] = {**values[field], item: value} if dot else value
+    return Recipe.from_json(values)
 
 
 def _train(options: argparse.Namespace) -> None:
+    if getattr(options, "list_recipes", False):
+        print(list_recipes(), end="")
+        return
     recipe = recipe_of(options)
-    run_dir = getattr(options, "output", Path("runs") / recipe.dataset)
+    if getattr(options, "smoke", False):
+        _smoke(recipe)
+        return
+    run_dir = getattr(options, "output", Path("runs") / recipe.name)
     train(recipe, run_dir, getattr(options, "data_dir", None))
     print()
     print((run_dir / "report.md").read_text(encoding="utf-8"), end="")
     print(f"\nPictures: {run_dir / 'panel.png'}; all of it: {run_dir}")
 
 
+def _smoke(recipe: Recipe) -> None:
+    """Runs a recipe's whole path, tiny, in a folder that does not stay."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = train(smoke(recipe), Path(folder))
+    print(f"{recipe.name}: {', '.join(report['evaluation'])} run to their end.")
+
+
+def list_recipes() -> str:
+    """Returns what can be trained: a line a recipe and loss, with the command."""
+    rows = [("recipe", "loss", "data set", "net", "paper's mIoU %", "command")]
+    published = {
+        (row.recipe, column): value
+        for column in COLUMNS
+        for entry in TABLES
+        for row in entry.rows
+        if (value := row.published.get(column)) is not None
+    }
+    for recipe in RECIPES.values():
+        for loss in recipe.losses:
+            numbers = [
+                f"{value:.1f}{column.removeprefix(loss).replace('+crf', ' with CRF-')}"
+                for (name, column), value in published.items()
+                if name == recipe.name and column.split("+")[0] == loss
+            ]
+            rows.append(
+                (
+                    recipe.name,
+                    loss,
+                    recipe.dataset,
+                    recipe.model,
+                    ", ".join(numbers) or "–",
+                    _command(recipe, loss),
+                )
+            )
+    return table(rows)
+
+
+def _command(recipe: Recipe, loss: str) -> str:
+    """The command that trains one loss of a recipe."""
+    folders = {
+        "synthetic": "",
+        "camvid": " --data-dir CamVid",
+        "cityscapes": " --data-dir cityscapes",
+        "pascal_context": " --data-dir VOCdevkit/VOC2010",
+        "voc": " --data-dir VOCdevkit/VOC2012 --sbd-dir SBD",
+    }
+    return (
+        f"python train_keras.py --recipe {recipe.name}{folders[recipe.dataset]} "
+        f"--losses {loss}"
+    )
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     path: Path = options.path
     predictors = load_predictors(path)
     recipe = _recipe_for(path, options.dataset)
-    extra = dict(recipe.dataset_options)
-    if options.sbd_dir is not None:
-        extra["sbd_dir"] = options.sbd_dir
     split = options.split or recipe.val_split
-    source = load_dataset(recipe.dataset, split, options.data_dir, **extra)
+    source = _source(options, recipe, split)
     named = {name or str(path): predictor for name, predictor in predictors.items()}
+    crf = _crf(options)
     results = {
         name: evaluate(
-            predictor, source, flip=options.flip, scales=tuple(options.scales)
+            predictor,
+            source,
+            flip=options.flip,
+            scales=tuple(options.scales),
+            crf=crf,
         )
         for name, predictor in named.items()
     }
@@ -211,15 +394,53 @@ def _evaluate(options: argparse.Namespace) -> None:
     folder = options.output or (path if is_run else Path())
     stem = "-".join([split, *_test_time(options)])
     write_json(folder / f"evaluation-{stem}.json", results)
+    if crf is not None:
+        named = {name: refined(predictor, crf) for name, predictor in named.items()}
     write_png(folder / f"panel-{stem}.png", panel(source, named, 4))
     print(f"\nWrote {folder / f'evaluation-{stem}.json'} and the panel beside it.")
 
 
+def _submit(options: argparse.Namespace) -> None:
+    predictors = load_predictors(options.model)
+    if len(predictors) > 1:
+        raise ValueError(
+            f"Expected one model, such as {options.model / next(iter(predictors))}. "
+            f"Received: {options.model}, which holds {len(predictors)}"
+        )
+    (predictor,) = predictors.values()
+    recipe = _recipe_for(options.model, options.dataset)
+    source = _source(options, recipe, options.split)
+    predictor = augmented(predictor, flip=options.flip, scales=tuple(options.scales))
+    crf = _crf(options)
+    if crf is not None:
+        predictor = refined(predictor, crf)
+    paths = write_submission(predictor, source, options.folder, recipe.dataset)
+    print(f"Wrote {len(paths)} files into {options.folder}.")
+
+
+def _source(options: argparse.Namespace, recipe: Recipe, split: str) -> Source:
+    """A split of a recipe's data set, with its files where the command says."""
+    extra = dict(recipe.dataset_options)
+    if options.sbd_dir is not None:
+        extra["sbd_dir"] = options.sbd_dir
+    return load_dataset(recipe.dataset, split, options.data_dir, **extra)
+
+
+def _crf(options: argparse.Namespace) -> DenseCRF | None:
+    if options.crf is None:
+        return None
+    parameters = PRESETS[f"{options.crf}_10"]
+    return dataclasses.replace(parameters, iterations=options.crf_iterations)
+
+
 def _test_time(options: argparse.Namespace) -> list[str]:
     """Names what was averaged, so that one file does not overwrite another's."""
-    flip = ["flip"] if options.flip else []
-    scales = tuple(options.scales)
-    return flip if scales == (1.0,) else [*flip, *(f"{scale:g}" for scale in scales)]
+    names = ["flip"] if options.flip else []
+    if tuple(options.scales) != (1.0,):
+        names += [f"{scale:g}" for scale in options.scales]
+    if options.crf is not None:
+        names += [f"crf{options.crf_iterations}"]
+    return names
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -234,6 +455,15 @@ def _export(options: argparse.Namespace) -> None:
     names = path.with_name(CLASSES_FILE)
     class_names = read_json(names) if names.exists() else ()
     print(export(model, options.folder, class_names, options.version))
+
+
+def _tables(options: argparse.Namespace) -> None:
+    runs = find_runs(options.folders)
+    text = markdown(runs)
+    print(text, end="")
+    if options.output is not None:
+        write_text(options.output / "tables.md", text)
+        write_json(options.output / "tables.json", tables(runs))
 
 
 def _recipe_for(path: Path, dataset: str | None) -> Recipe:
@@ -255,4 +485,4 @@ def _recipe_for(path: Path, dataset: str | None) -> Recipe:
             "Expected --dataset, since the path belongs to no run folder. "
             f"Received: {path}"
         )
-    return RECIPES[dataset]
+    return RECIPES[DEFAULTS[dataset]]

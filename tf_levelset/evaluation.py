@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.boundary_metrics import (
+    boundary_counts,
+    boundary_iou,
+    small_object_counts,
+    small_object_recall,
+    trimap_confusions,
+)
+from tf_levelset.crf import DenseCRF, require_library
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset
 from tf_levelset.energy import level_set_energy
 from tf_levelset.export import numbered_versions
@@ -17,6 +27,18 @@ from tf_levelset.metrics import class_iou, confusion_matrix, scores
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """From a picture, uint8 (H, W, 3), to probabilities, float32 (H, W, C)."""
+
+TRIMAP_WIDTHS = (1, 3, 5, 10)
+"""In pixels of the original picture."""
+
+BOUNDARY_RATIO = 0.02
+"""Width of a mask's boundary region, as a share of the picture's diagonal."""
+
+SMALL_OBJECT_SHARE = 0.005
+"""What counts as a small object: what share of the picture's pixels it stays below."""
+
+SMALL_OBJECT_PIXELS = 10
+"""And the least number of them: in CamVid one component in five is a single pixel."""
 
 
 class KerasPredictor:
@@ -136,6 +158,7 @@ def evaluate(
     *,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
+    crf: DenseCRF | None = None,
 ) -> dict[str, Any]:
     """Judges a predictor on every sample of a source, at the original size.
 
@@ -146,46 +169,117 @@ def evaluate(
         source: labelled pictures.
         flip: average with the mirrored picture's prediction.
         scales: average over the picture resized by these factors.
+        crf: refines the averaged answer, if given.
 
     Returns:
         JSON's types: `metrics.scores` (mean_iou, pixel_accuracy, mean_accuracy,
         frequency_weighted_iou, class_iou by name), mean_iou_without each class,
-        level_set_energy (Eq. 4, the mean over images of the sum over pixels), and
-        dataset, images, flip, scales and the confusion matrix.
+        level_set_energy (Eq. 4, the mean over images of the sum over pixels);
+        boundary_iou and class_boundary_iou (`BOUNDARY_RATIO`), trimap_mean_iou by
+        width (`TRIMAP_WIDTHS`), small_object_recall of all objects, its classes' and
+        the number of small_objects (`SMALL_OBJECT_SHARE`, `SMALL_OBJECT_PIXELS`);
+        seconds_per_image, the medians of the net and the CRF; and dataset, images,
+        flip, scales, crf and the confusion matrix.
 
     Raises:
         ValueError: if the predictor has another number of classes.
+        ImportError: for a CRF without its library, see `tf_levelset.crf`.
     """
     predict = augmented(predictor, flip=flip, scales=scales)
-    classes = source.num_classes
-    confusion = np.zeros((classes, classes), np.int64)
-    energy = 0.0
+    if crf is not None:
+        require_library()
+    totals = _Totals(source)
     for image, labels in evaluation_dataset(source).as_numpy_iterator():
+        began = time.perf_counter()
         probabilities = predict(image)
-        if probabilities.shape[-1] != classes:
-            raise ValueError(
-                f"Expected a model of {classes} classes, as {source.name} has. "
-                f"Received: one of {probabilities.shape[-1]}"
-            )
-        confusion += confusion_matrix(
-            labels, probabilities.argmax(-1), classes, source.ignore_class
-        )
-        energy += float(
-            level_set_energy(
-                labels[np.newaxis],
-                probabilities[np.newaxis],
-                ignore_class=source.ignore_class,
-            )[0]
-        )
+        predicted = refined = time.perf_counter()
+        if crf is not None:
+            probabilities = crf(image, probabilities)
+            refined = time.perf_counter()
+        totals.add(labels, probabilities)
+        totals.seconds.append((predicted - began, refined - predicted))
     return {
         "dataset": source.name,
         "images": source.num_samples,
         "flip": flip,
         "scales": list(scales),
-        **scores(confusion, source.class_names),
-        "mean_iou_without": _without_each(confusion, source.class_names),
-        "level_set_energy": energy / source.num_samples,
-        "confusion": confusion.tolist(),
+        "crf": None if crf is None else dataclasses.asdict(crf),
+        **totals.scores(),
+    }
+
+
+class _Totals:
+    """What is summed over the pictures of a source."""
+
+    def __init__(self, source: Source) -> None:
+        classes = source.num_classes
+        self.source = source
+        self.confusion = np.zeros((classes, classes), np.int64)
+        self.energy = 0.0
+        self.boundary = np.zeros((classes, 2), np.int64)
+        self.trimap = np.zeros((len(TRIMAP_WIDTHS), classes, classes), np.int64)
+        self.small = np.zeros((classes, 2), np.int64)
+        self.seconds: list[tuple[float, float]] = []
+
+    def add(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
+        """Adds a picture: labels (H, W) and probabilities (H, W, C)."""
+        classes, void = self.source.num_classes, self.source.ignore_class
+        if probabilities.shape[-1] != classes:
+            raise ValueError(
+                f"Expected a model of {classes} classes, as {self.source.name} has. "
+                f"Received: one of {probabilities.shape[-1]}"
+            )
+        masks = probabilities.argmax(-1)
+        self.confusion += confusion_matrix(labels, masks, classes, void)
+        self.boundary += boundary_counts(labels, masks, classes, void, BOUNDARY_RATIO)
+        self.trimap += trimap_confusions(labels, masks, classes, TRIMAP_WIDTHS, void)
+        self.small += small_object_counts(
+            labels,
+            masks,
+            classes,
+            void,
+            SMALL_OBJECT_SHARE,
+            min_pixels=SMALL_OBJECT_PIXELS,
+        )
+        energy = level_set_energy(
+            labels[np.newaxis], probabilities[np.newaxis], ignore_class=void
+        )
+        self.energy += float(energy[0])
+
+    def scores(self) -> dict[str, Any]:
+        """Returns JSON's types; see `evaluate`."""
+        names = self.source.class_names
+        boundary, recall = boundary_iou(self.boundary), small_object_recall(self.small)
+        hits, objects = self.small.sum(axis=0).tolist()
+        net, crf = np.median(self.seconds, axis=0).tolist()
+        return {
+            **scores(self.confusion, names),
+            "mean_iou_without": _without_each(self.confusion, names),
+            "level_set_energy": self.energy / self.source.num_samples,
+            "boundary_iou": _mean(boundary),
+            "class_boundary_iou": _by_name(boundary, names),
+            "trimap_mean_iou": {
+                str(width): _mean(class_iou(confusion))
+                for width, confusion in zip(TRIMAP_WIDTHS, self.trimap, strict=True)
+            },
+            "small_object_recall": hits / objects if objects else None,
+            "class_small_object_recall": _by_name(recall, names),
+            "small_objects": objects,
+            "seconds_per_image": {"net": net, "crf": crf},
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean of those that are numbers, None where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else None
+
+
+def _by_name(values: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
+    return {
+        name: None if np.isnan(value) else float(value)
+        for name, value in zip(names, values, strict=True)
     }
 
 
@@ -199,13 +293,27 @@ def report_rows(
     def percent(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.2f}"
 
-    rows = [("loss", "mIoU %", "pixel accuracy %", "level set energy", "training s")]
+    rows: list[Sequence[str]] = [
+        (
+            "loss",
+            "mIoU %",
+            "pixel accuracy %",
+            "boundary IoU %",
+            "mIoU within 3 px %",
+            "small objects %",
+            "level set energy",
+            "training s",
+        )
+    ]
     for name, result in results.items():
         rows.append(
             (
                 titles.get(name, name),
                 percent(result["mean_iou"]),
                 percent(result["pixel_accuracy"]),
+                percent(result["boundary_iou"]),
+                percent(result["trimap_mean_iou"]["3"]),
+                percent(result["small_object_recall"]),
                 f"{result['level_set_energy']:.1f}",
                 f"{seconds[name]:.0f}" if name in seconds else "–",
             )
@@ -231,9 +339,7 @@ def _without_each(
     iou = class_iou(confusion)
     result = {}
     for index, name in enumerate(class_names):
-        rest = np.delete(iou, index)
-        rest = rest[~np.isnan(rest)]
-        result[name] = float(rest.mean()) if rest.size else None
+        result[name] = _mean(np.delete(iou, index))
     return result
 
 

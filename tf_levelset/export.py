@@ -34,6 +34,8 @@ class Serving(tf.Module):
         self.weights = [compat.raw_variable(v) for v in model.variables]
         self._logits = lambda images: model(images, training=False)
 
+    # A function of its own: the net is traced, and saved, once for all endpoints.
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps float32 (B, H, W, 3) in 0–255 to `mask` and `probabilities`."""
         logits = tf.cast(self._logits(images), tf.float32)

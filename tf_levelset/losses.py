@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.energy import (
-    check_class_weight,
-    check_options,
-    energy_density,
-    floating_scores,
-)
-from tf_levelset.labels import Labels, parse_labels
-
-_TOTALS = ("sum", "none", None)
+from tf_levelset.energy import check_options, energy_density
+from tf_levelset.labels import Labels
+from tf_levelset.segmentation_loss import SegmentationLoss, cross_entropy
 
 
 @compat.register
-class LevelSetLoss(compat.Loss):
+class LevelSetLoss(SegmentationLoss):
     """The level set energy as a loss (Kim et al. 2019, Eq. 4–7).
 
     For each image the Chan–Vese energy of every class's probability map against its
@@ -84,54 +77,21 @@ class LevelSetLoss(compat.Loss):
         dtype: Any = None,
     ) -> None:
         check_options(heaviside, epsilon, normalization, class_weight)
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.from_logits = from_logits
+        super().__init__(
+            from_logits=from_logits,
+            ignore_class=ignore_class,
+            class_weight=class_weight,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+        )
         self.heaviside = heaviside
         self.epsilon = epsilon
-        self.ignore_class = ignore_class
-        self.class_weight = (
-            None if class_weight is None else [float(w) for w in class_weight]
-        )
         self.normalization = normalization
         self.signed = signed
 
-    def __call__(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
-    ) -> tf.Tensor:
-        """Returns the reduced loss; see the class for shapes."""
-        if sample_weight is not None:
-            y_pred = tf.convert_to_tensor(y_pred)
-            sample_weight = _pixel_weights(sample_weight, y_pred, self.dtype)
-            if self.reduction == "mean_with_sample_weight":
-                labels, _ = self._parse(tf.convert_to_tensor(y_true), y_pred)
-                sample_weight = _void_weights(sample_weight, labels.valid)
-        return super().__call__(y_true, y_pred, sample_weight)
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns the loss of each pixel, (B, …)."""
-        labels, scores = self._parse(y_true, y_pred)
-        return tf.reshape(self._energy(labels, scores), tf.shape(scores)[:-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this loss."""
-        return {
-            **super().get_config(),
-            "from_logits": self.from_logits,
-            "heaviside": self.heaviside,
-            "epsilon": self.epsilon,
-            "ignore_class": self.ignore_class,
-            "class_weight": self.class_weight,
-            "normalization": self.normalization,
-            "signed": self.signed,
-        }
-
-    def _parse(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[Labels, tf.Tensor]:
-        scores = tf.cast(floating_scores(y_pred, self.from_logits), self.dtype)
-        y_true = tf.convert_to_tensor(y_true)
-        return parse_labels(y_true, scores, self.ignore_class), scores
-
-    def _energy(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
-        """Energies (B, N) whose mean over all positions is the mean energy."""
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns energies (B, N) whose mean over all positions is the mean energy."""
         density = energy_density(
             labels,
             scores,
@@ -143,6 +103,16 @@ class LevelSetLoss(compat.Loss):
             signed=self.signed,
         )
         return density * tf.cast(tf.shape(density)[1], density.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "heaviside": self.heaviside,
+            "epsilon": self.epsilon,
+            "normalization": self.normalization,
+            "signed": self.signed,
+        }
 
 
 @compat.register
@@ -218,83 +188,14 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         )
         self.level_set_weight = level_set_weight
 
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns the loss of each pixel, (B, …)."""
-        labels, scores = self._parse(y_true, y_pred)
-        loss = self._cross_entropy(labels, scores)
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns losses (B, N) whose mean over all positions is Eq. 8."""
+        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = self._mean_of_valid(self._weigh_classes(losses, labels), labels)
         if self.level_set_weight > 0:
-            loss += self.level_set_weight * self._energy(labels, scores)
-        return tf.reshape(loss, tf.shape(scores)[:-1])
+            losses += self.level_set_weight * super().pixel_losses(labels, scores)
+        return losses
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
         return {**super().get_config(), "level_set_weight": self.level_set_weight}
-
-    def _cross_entropy(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
-        """Cross-entropies (B, N), zero on void."""
-        num_classes = scores.shape[-1]
-        check_class_weight(self.class_weight, num_classes)
-        shape = tf.concat([tf.shape(labels.ids), [num_classes]], axis=0)
-        loss = keras.losses.sparse_categorical_crossentropy(
-            labels.ids, tf.reshape(scores, shape), from_logits=self.from_logits
-        )
-        valid = tf.cast(labels.valid, loss.dtype)
-        weight = valid
-        if self.class_weight is not None:
-            weight *= tf.gather(tf.constant(self.class_weight, loss.dtype), labels.ids)
-        if self.reduction not in _TOTALS:
-            # A mean over valid pixels, as Keras' own with `ignore_class`.
-            weight *= tf.math.divide_no_nan(
-                tf.cast(tf.size(valid), loss.dtype), tf.reduce_sum(valid)
-            )
-        loss = tf.where(labels.valid, loss * weight, 0)
-        return tf.where(labels.invalid, tf.constant(float("nan"), loss.dtype), loss)
-
-
-def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tensor:
-    """Broadcasts scalar, (B,) or (B, …) weights to one a pixel.
-
-    Keras would broadcast a (B,) weight along the pictures' last axis: an error, or
-    silently wrong where that is as long as the batch.
-    """
-    weight = tf.cast(tf.convert_to_tensor(sample_weight), dtype)
-    received, target = weight.shape, y_pred.shape[:-1]
-    if weight.shape.rank == target.rank + 1 and weight.shape[-1] == 1:
-        weight = tf.squeeze(weight, axis=-1)
-    rank = weight.shape.rank
-    if (
-        rank is not None
-        and 0 < rank < target.rank
-        and all(size == 1 for size in weight.shape[1:])
-    ):
-        ones = [1] * (target.rank - 1)
-        weight = tf.reshape(weight, tf.stack([tf.shape(weight)[0], *ones]))
-    if rank is None or not _broadcasts(weight.shape, target):
-        raise ValueError(
-            f"Expected sample_weight of shape (), ({target[0]},) or {target}. "
-            f"Received: {received}"
-        )
-    return tf.broadcast_to(weight, tf.shape(y_pred)[:-1])
-
-
-def _void_weights(weight: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Gives void pixels the mean weight of the valid ones.
-
-    Their losses are zero, so they enter only the divisor of a weighted mean, the sum
-    of the weights. That sum then is N/n_valid times the valid pixels', as the losses
-    themselves are.
-    """
-    valid = tf.reshape(valid, tf.shape(weight))
-    kept = tf.where(valid, weight, 0)
-    count = tf.cast(tf.math.count_nonzero(valid), weight.dtype)
-    return tf.where(valid, kept, tf.math.divide_no_nan(tf.reduce_sum(kept), count))
-
-
-def _broadcasts(weight: tf.TensorShape, target: tf.TensorShape) -> bool:
-    """Tells whether weights are scalar, or one or full-sized along each axis."""
-    if weight.rank == 0:
-        return True
-    return weight.rank == target.rank and all(
-        size in (1, None) or full is None or size == full
-        for size, full in zip(weight, target, strict=True)
-    )

@@ -277,18 +277,20 @@ def _checked_names(
     return names
 
 
-# --- Keras metrics over a confusion matrix -------------------------------------------
+# --- Keras metrics over counts -------------------------------------------------------
 
 
-class _ConfusionMetric(keras.metrics.Metric):
-    """A score of the confusion matrix of everything seen since the last reset.
+class _CountMetric(keras.metrics.Metric):
+    """A score of integer counts of everything seen since the last reset.
 
     The arguments, and what the metrics do with void and with wrong ids, are described
-    at `MeanIoU`. A subclass writes only `_score`.
+    at `MeanIoU`. A subclass writes what it counts (`_counts_name`, `_counts_shape`,
+    `_counted` and `_count`) and `_score`.
     """
 
     # Read by Keras 3's callbacks with mode="auto".
     _direction = "up"
+    _counts_name = "counts"
 
     def __init__(
         self,
@@ -318,7 +320,7 @@ class _ConfusionMetric(keras.metrics.Metric):
         self.axis = axis
         self.class_names = _checked_names(class_names, num_classes)
         self.threshold = threshold
-        self._confusion = self._add_counter("confusion", (num_classes, num_classes))
+        self._counts = self._add_counter(self._counts_name, self._counts_shape())
         self._wrong_labels = self._add_counter("wrong_labels", ())
         self._wrong_predictions = self._add_counter("wrong_predictions", ())
         self._wrong_weights = self._add_counter("wrong_weights", ())
@@ -329,9 +331,32 @@ class _ConfusionMetric(keras.metrics.Metric):
             name=name, shape=shape, initializer="zeros", dtype="int64"
         )
 
+    def _counts_shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def _counted(self) -> str:
+        """Says what is counted. Metrics merge if they say the same."""
+        raise NotImplementedError
+
+    def _count(
+        self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns a batch's counts, int64 of `_counts_shape`.
+
+        Args:
+            truth: The class, `_VOID` or `_WRONG` of each label, int64.
+            predicted: The class or `_WRONG` of each prediction, int64.
+            valid: Where the label is not void and the weight is 1, boolean.
+        """
+        raise NotImplementedError
+
+    def _score(self, counts: tf.Tensor) -> tf.Tensor:
+        """Returns the score of float64 counts, 0 for counts of zero."""
+        raise NotImplementedError
+
     @_as_written
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch to the confusion matrix.
+        """Adds a batch to the counts.
 
         Args:
             y_true: Labels of shape (B, …) or (B, …, 1) with any number of spatial
@@ -355,10 +380,10 @@ class _ConfusionMetric(keras.metrics.Metric):
             kept, wrong = _mask(sample_weight, truth)
             valid &= kept
             wrong_weights = tf.math.count_nonzero(wrong)
-        cells = self._count(truth, predicted, valid)
+        counts = self._count(truth, predicted, valid)
         with tf.control_dependencies(_check_weights(wrong_weights)):
-            cells = tf.identity(cells)
-        self._confusion.assign_add(cells)
+            counts = tf.identity(counts)
+        self._counts.assign_add(counts)
         self._wrong_labels.assign_add(_count_wrong(truth, valid))
         self._wrong_predictions.assign_add(_count_wrong(predicted, valid))
         self._wrong_weights.assign_add(wrong_weights)
@@ -402,25 +427,6 @@ class _ConfusionMetric(keras.metrics.Metric):
             )
         return _class_or_wrong(_argmax(y_pred, self.axis), self.num_classes)
 
-    def _count(
-        self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the batch's confusion matrix, int64 of shape (C, C)."""
-        cells = self.num_classes**2
-        counted = valid & (truth >= 0) & (predicted >= 0)
-        # What does not count goes into one cell more, which is cut off.
-        index = tf.where(
-            counted, truth * self.num_classes + predicted, tf.cast(cells, tf.int64)
-        )
-        # The op itself: tf.math.bincount sizes its output by the data, which XLA
-        # cannot compile. Empty weights count each index once.
-        counts = tf.raw_ops.DenseBincount(
-            input=tf.reshape(index, [-1]),
-            size=tf.constant(cells + 1, tf.int64),
-            weights=tf.zeros([0], tf.int64),
-        )
-        return tf.reshape(counts[:cells], [self.num_classes, self.num_classes])
-
     @_as_written
     def result(self) -> tf.Tensor:
         """Returns the score of everything counted since the last reset.
@@ -437,15 +443,11 @@ class _ConfusionMetric(keras.metrics.Metric):
         """
         checks = self._check_counts()
         with tf.control_dependencies(checks):
-            counts = tf.cast(tf.convert_to_tensor(self._confusion), tf.float64)
+            counts = tf.cast(tf.convert_to_tensor(self._counts), tf.float64)
         score = self._score(counts)
         wrong = tf.add_n([tf.convert_to_tensor(count) for _, count in self._faults()])
         score = tf.where(wrong > 0, tf.cast(np.nan, tf.float64), score)
         return tf.cast(score, tf.float64 if self.dtype == "float64" else tf.float32)
-
-    def _score(self, confusion: tf.Tensor) -> tf.Tensor:
-        """Returns the score of a float64 confusion matrix, 0 for one of zeros."""
-        raise NotImplementedError
 
     def _faults(self) -> list[tuple[str, Any]]:
         """Returns what was expected of the pixels, and how many broke it."""
@@ -489,12 +491,77 @@ class _ConfusionMetric(keras.metrics.Metric):
         for count in self.variables:
             count.assign(tf.zeros(count.shape, tf.int64))
 
+    def merge_state(self, metrics: Iterable[Any]) -> None:
+        """Adds the counts of other metrics, as of other workers or parts.
+
+        Args:
+            metrics: Metrics that count the same: that of a score of the confusion
+                matrix, any such metric with as many classes.
+
+        Raises:
+            ValueError: If a metric has other counts to give. Nothing is added then.
+        """
+        others = list(metrics)
+        for other in others:
+            counted = other._counted() if isinstance(other, _CountMetric) else "others"
+            if counted != self._counted():
+                raise ValueError(
+                    f"Expected {self._counted()}. Received: {other!r}, of {counted}"
+                )
+        for other in others:
+            for mine, theirs in zip(self.variables, other.variables, strict=True):
+                mine.assign_add(tf.convert_to_tensor(theirs))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this metric."""
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "ignore_class": self.ignore_class,
+            "sparse_y_true": self.sparse_y_true,
+            "sparse_y_pred": self.sparse_y_pred,
+            "axis": self.axis,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "threshold": self.threshold,
+        }
+
+
+class _ConfusionMetric(_CountMetric):
+    """A score of the confusion matrix. A subclass writes only `_score`."""
+
+    _counts_name = "confusion"
+
+    def _counts_shape(self) -> tuple[int, ...]:
+        return self.num_classes, self.num_classes
+
+    def _counted(self) -> str:
+        return f"confusion metrics of {self.num_classes} classes"
+
+    def _count(
+        self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the batch's confusion matrix, int64 of shape (C, C)."""
+        cells = self.num_classes**2
+        counted = valid & (truth >= 0) & (predicted >= 0)
+        # What does not count goes into one cell more, which is cut off.
+        index = tf.where(
+            counted, truth * self.num_classes + predicted, tf.cast(cells, tf.int64)
+        )
+        # The op itself: tf.math.bincount sizes its output by the data, which XLA
+        # cannot compile. Empty weights count each index once.
+        counts = tf.raw_ops.DenseBincount(
+            input=tf.reshape(index, [-1]),
+            size=tf.constant(cells + 1, tf.int64),
+            weights=tf.zeros([0], tf.int64),
+        )
+        return tf.reshape(counts[:cells], [self.num_classes, self.num_classes])
+
     def confusion(self) -> Confusion:
         """Returns the counts so far, int64 of shape (C, C), rows the truth.
 
         Pixels with a wrong id are in no cell; this method does not raise for them.
         """
-        matrix: Confusion = tf.convert_to_tensor(self._confusion).numpy()
+        matrix: Confusion = tf.convert_to_tensor(self._counts).numpy()
         return matrix
 
     def per_class(self) -> dict[str, float | None]:
@@ -514,40 +581,6 @@ class _ConfusionMetric(keras.metrics.Metric):
         """
         self._check_counts()
         return scores(self.confusion(), self.class_names)
-
-    def merge_state(self, metrics: Iterable[Any]) -> None:
-        """Adds the counts of other metrics, as of other workers or parts.
-
-        Args:
-            metrics: Metrics of this module with as many classes.
-
-        Raises:
-            ValueError: If a metric has other counts to give. Nothing is added then.
-        """
-        others = list(metrics)
-        for other in others:
-            classes = getattr(other, "num_classes", None)
-            if not isinstance(other, _ConfusionMetric) or classes != self.num_classes:
-                raise ValueError(
-                    f"Expected confusion metrics of {self.num_classes} classes. "
-                    f"Received: {other!r} of {classes}"
-                )
-        for other in others:
-            for mine, theirs in zip(self.variables, other.variables, strict=True):
-                mine.assign_add(tf.convert_to_tensor(theirs))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this metric."""
-        return {
-            **super().get_config(),
-            "num_classes": self.num_classes,
-            "ignore_class": self.ignore_class,
-            "sparse_y_true": self.sparse_y_true,
-            "sparse_y_pred": self.sparse_y_pred,
-            "axis": self.axis,
-            "class_names": None if self.class_names is None else list(self.class_names),
-            "threshold": self.threshold,
-        }
 
 
 @compat.register

@@ -4,7 +4,7 @@ A run folder holds
 
     config.json                 the recipe
     report.json  report.md  panel.png        the losses side by side
-    ce/  ls/                    one folder a loss:
+    ce/  ls/  …                 one folder a loss:
         checkpoint/             weights, optimizer and step, to resume from
         history.csv  history.json            one row an epoch
         events/                 TensorBoard, with pictures
@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.comparison_losses import COMPARISON_LOSSES, LossSum
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.augment import Augmentation, augment
 from tf_levelset.datasets.pipeline import (
@@ -48,15 +49,21 @@ from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.interrupts import Interrupts
 from tf_levelset.losses import CrossEntropyLevelSetLoss
 from tf_levelset.metrics import LevelSetEnergy, MeanIoU
-from tf_levelset.models import at_input_size, create_model
+from tf_levelset.models import at_input_size, create_model, output_stride
 from tf_levelset.optimizers import CaffeSGD
-from tf_levelset.recipes import Recipe
+from tf_levelset.recipes import LOSSES, Recipe
+from tf_levelset.registry import call_with_options
+from tf_levelset.schedules import schedule
 from tf_levelset.visualize import panel, write_png
 
 PANEL_SAMPLES = 4
 CLASSES_FILE = "classes.json"
 
-TITLES = {"ce": "cross-entropy", "ls": "with level set loss"}
+_REPLACES_CROSS_ENTROPY = ("lad", "lmp", "focal")
+"""Losses that weigh the cross-entropy anew; the others stand beside it."""
+
+_NO_XLA = ("boundary",)
+"""Losses with operations that XLA, Keras 3's choice on a GPU, does not compile."""
 
 
 def train(recipe: Recipe, run_dir: Path, data_dir: str | None = None) -> dict[str, Any]:
@@ -86,25 +93,28 @@ def train(recipe: Recipe, run_dir: Path, data_dir: str | None = None) -> dict[st
     # the folder is claimed for them.
     for name in recipe.losses:
         build_loss(recipe, name, train_source.ignore_class)
-    first = recipe.losses[0]
-    Run(recipe, first, run_dir / first, train_source, val_source).check()
-    write_json(run_dir / "config.json", recipe.to_json())
     for name in recipe.losses:
         run = Run(recipe, name, run_dir / name, train_source, val_source)
+        if name == recipe.losses[0]:
+            run.check()
+            config = _with_earlier_losses(recipe, run_dir).to_json()
+            write_json(run_dir / "config.json", config)
         with Interrupts() as interrupts:
             run.fit(interrupts)
         run.finish()
-    return _report(recipe, run_dir, val_source)
+    return _report(run_dir, val_source)
 
 
 def _check_same(run_dir: Path, recipe: Recipe) -> None:
     """Raises if the folder holds the run of another recipe."""
     path = run_dir / "config.json"
-    values = recipe.to_json()
     if not path.exists():
         return
-    found = read_json(path)
-    differ = sorted(k for k in values | found if values.get(k) != found.get(k))
+    values, found = recipe.to_json(), _with_defaults(read_json(path))
+    # Losses may be added: each has a folder of its own.
+    differ = sorted(
+        k for k in values | found if k != "losses" and values.get(k) != found.get(k)
+    )
     if differ:
         changes = "; ".join(
             f"{key}: {found.get(key)!r} there, {values.get(key)!r} asked for"
@@ -116,23 +126,55 @@ def _check_same(run_dir: Path, recipe: Recipe) -> None:
         )
 
 
+def _with_earlier_losses(recipe: Recipe, run_dir: Path) -> Recipe:
+    """The recipe with the losses that the folder was asked for before."""
+    path = run_dir / "config.json"
+    earlier = read_json(path)["losses"] if path.exists() else []
+    losses = tuple(dict.fromkeys([*earlier, *recipe.losses]))
+    return dataclasses.replace(recipe, losses=losses)
+
+
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe's file says, with the fields that it does not know yet."""
+    try:
+        return Recipe.from_json(values).to_json()
+    except ValueError:
+        return values
+
+
 def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Loss:
-    """The loss called "ce" or "ls" in a recipe."""
-    options: dict[str, Any] = (
-        {"level_set_weight": 0.0} if name == "ce" else recipe.level_set
-    )
-    return CrossEntropyLevelSetLoss(
-        **options, from_logits=True, ignore_class=ignore_class
-    )
+    """Returns one of a recipe's losses, on logits, by its name in `recipes.LOSSES`.
+
+    Raises:
+        ValueError: for options that the loss does not take.
+    """
+    common: dict[str, Any] = {"from_logits": True, "ignore_class": ignore_class}
+    if name == "ls":
+        return call_with_options(
+            name, CrossEntropyLevelSetLoss, **recipe.level_set, **common
+        )
+    cross_entropy = CrossEntropyLevelSetLoss(level_set_weight=0.0, **common)
+    if name == "ce":
+        return cross_entropy
+    options = dict(recipe.loss_options.get(name, {}))
+    if name in _REPLACES_CROSS_ENTROPY:
+        return call_with_options(name, COMPARISON_LOSSES[name], **options, **common)
+    weight = options.pop("weight", 1.0)
+    loss = call_with_options(name, COMPARISON_LOSSES[name], **options, **common)
+    return LossSum([cross_entropy, loss], [1.0, weight])
 
 
 def build_optimizer(recipe: Recipe, steps: int) -> CaffeSGD:
-    """SGD with the poly schedule: lr · (1 − step/steps)^power."""
-    schedule = keras.optimizers.schedules.PolynomialDecay(
-        recipe.learning_rate, steps, end_learning_rate=0.0, power=recipe.power
-    )
+    """Returns a recipe's optimizer for a run of so many steps."""
     return CaffeSGD(
-        schedule,
+        schedule(
+            recipe.schedule,
+            recipe.learning_rate,
+            steps,
+            power=recipe.power,
+            step_size=recipe.step_size,
+            gamma=recipe.gamma,
+        ),
         momentum=recipe.momentum,
         l2=recipe.l2,
         multipliers=recipe.multipliers,
@@ -153,7 +195,8 @@ class Run:
         self.recipe, self.name, self.folder = recipe, name, folder
         self.train_source, self.val_source = train_source, val_source
         self.steps_per_epoch = max(1, train_source.num_samples // recipe.batch_size)
-        self.steps = self.steps_per_epoch * recipe.epochs
+        self.steps = recipe.iterations or self.steps_per_epoch * recipe.epochs
+        self.epochs = -(-self.steps // self.steps_per_epoch)
         self.history: list[dict[str, float]] = []
 
         # The same seed for every loss: they start from the same weights.
@@ -164,13 +207,23 @@ class Run:
             upsample=False,
             **recipe.model_options,
         )
+        _check_loss_stride(recipe, net)
         self.trained = net if recipe.loss_stride > 1 else at_input_size(net)
         self.model = at_input_size(net, recipe.input_scale)
         self.predictor = KerasPredictor(self.model)
+        # A multi-scale net has an output a scale, and the fused one last; its loss is
+        # the sum of theirs.
+        self.outputs = len(self.trained.outputs)
+        losses = [
+            build_loss(recipe, name, train_source.ignore_class)
+            for _ in range(self.outputs)
+        ]
+        metrics = [*([] for _ in losses[1:]), _metrics(train_source)]
         self.trained.compile(
             build_optimizer(recipe, self.steps),
-            build_loss(recipe, name, train_source.ignore_class),
-            metrics=_metrics(train_source),
+            losses if self.outputs > 1 else losses[0],
+            metrics=metrics if self.outputs > 1 else metrics[0],
+            **({"jit_compile": False} if name in _NO_XLA else {}),
         )
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # What an epoch that was interrupted had taken.
@@ -218,14 +271,14 @@ class Run:
         if start >= self.steps:
             return
         print(
-            f"{TITLES[self.name]}: steps {start} to {self.steps}, {self.folder}",
+            f"{LOSSES[self.name]}: steps {start} to {self.steps}, {self.folder}",
             flush=True,
         )
         recorder = _Recorder(self, interrupts)
         epoch, done = divmod(start, self.steps_per_epoch)
         common = {
             "validation_data": self._validation(),
-            "validation_freq": _some_epochs(self.recipe.epochs, 20),
+            "validation_freq": _some_epochs(self.epochs, 20),
             "shuffle": False,  # the pipeline's order is the order
             "callbacks": [
                 recorder,
@@ -236,11 +289,15 @@ class Run:
             ],
         }
         if done:  # first the rest of an epoch that was interrupted
-            rest = self.steps_per_epoch - done
-            self._fit(start, rest, epoch, epoch + 1, common)
-            epoch, start = epoch + 1, start + rest
-        if epoch < self.recipe.epochs:
-            self._fit(start, self.steps_per_epoch, epoch, self.recipe.epochs, common)
+            stop = min(self.steps, start - done + self.steps_per_epoch)
+            self._fit(start, stop - start, epoch, epoch + 1, common)
+            epoch, start = epoch + 1, stop
+        whole = self.steps // self.steps_per_epoch
+        if epoch < whole:
+            self._fit(start, self.steps_per_epoch, epoch, whole, common)
+            epoch, start = whole, whole * self.steps_per_epoch
+        if start < self.steps:  # the run ends inside an epoch
+            self._fit(start, self.steps - start, epoch, epoch + 1, common)
 
     def _fit(
         self,
@@ -260,7 +317,7 @@ class Run:
         )
 
     def _batches(self, start: int, steps: int) -> tf.data.Dataset:
-        return training_dataset(
+        batches = training_dataset(
             self.train_source,
             batch_size=self.recipe.batch_size,
             seed=self.recipe.seed,
@@ -269,6 +326,13 @@ class Run:
             num_steps=steps,
             label_stride=self.recipe.loss_stride,
         )
+        return self._for_every_output(batches)
+
+    def _for_every_output(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Gives each of the net's outputs the labels."""
+        if self.outputs == 1:
+            return batches
+        return batches.map(lambda images, labels: (images, (labels,) * self.outputs))
 
     def _augmentation(self) -> Augmentation:
         if self.recipe.input_scale == 1:
@@ -287,7 +351,8 @@ class Run:
             )
             return image, labels[::stride, ::stride]
 
-        return evaluation_dataset(self.val_source).map(scaled).batch(1).prefetch(2)
+        pictures = evaluation_dataset(self.val_source).map(scaled).batch(1).prefetch(2)
+        return self._for_every_output(pictures)
 
     def finish(self) -> None:
         """Saves, judges and exports the trained model, as far as not yet done."""
@@ -304,6 +369,17 @@ class Run:
         exported = self.folder / "export"
         if not numbered_versions(exported):
             export(self.model, exported, self.val_source.class_names)
+
+
+def _check_loss_stride(recipe: Recipe, net: keras.Model) -> None:
+    """Raises unless the loss can be taken where the recipe says."""
+    stride = output_stride(net)
+    strides = (stride,) if len(net.outputs) > 1 else (1, stride)
+    if recipe.loss_stride not in strides:
+        raise ValueError(
+            f"Expected `loss_stride` of {strides} for {recipe.model!r}. "
+            f"Received: {recipe.loss_stride}"
+        )
 
 
 def _metrics(source: Source) -> list[keras.metrics.Metric]:
@@ -346,7 +422,8 @@ class _Recorder(keras.callbacks.Callback):
     ) -> None:
         self.done += 1
         self.seconds = time.perf_counter() - self.began
-        if self.interrupts.requested and self.done % self.run.steps_per_epoch:
+        inside = self.done % self.run.steps_per_epoch and self.done < self.run.steps
+        if self.interrupts.requested and inside:
             self.run.save(self.done, self.seconds)
             self.interrupts.raise_if_requested()
 
@@ -356,7 +433,7 @@ class _Recorder(keras.callbacks.Callback):
             "step": self.done,
             "steps": self.done - self.first,
             "seconds": round(self.seconds, 3),
-            **{key: float(value) for key, value in (logs or {}).items()},
+            **self._values(logs or {}),
         }
         # Before the checkpoint: rows beyond it are dropped, but none can be made up.
         self.run.history.append(row)
@@ -365,6 +442,14 @@ class _Recorder(keras.callbacks.Callback):
         self.run.save(self.done)
         self.interrupts.raise_if_requested()
 
+    def _values(self, logs: dict[str, Any]) -> dict[str, float]:
+        """Keras' values; where there are several outputs, the fused one's metrics."""
+        prefix = f"{self.run.trained.output_names[-1]}_"
+        return {
+            key if self.run.outputs == 1 else key.replace(prefix, "", 1): float(value)
+            for key, value in logs.items()
+        }
+
 
 class _Pictures(keras.callbacks.Callback):
     """Shows TensorBoard some of val's pictures, ten times a run."""
@@ -372,7 +457,7 @@ class _Pictures(keras.callbacks.Callback):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
-        self.epochs = _some_epochs(run.recipe.epochs, 10)
+        self.epochs = _some_epochs(run.epochs, 10)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch + 1 not in self.epochs:
@@ -397,16 +482,18 @@ def _csv(rows: list[dict[str, float]]) -> str:
     return "\n".join([",".join(columns), *lines]) + "\n"
 
 
-def _report(recipe: Recipe, run_dir: Path, val_source: Source) -> dict[str, Any]:
-    """Writes the losses side by side: numbers, table and pictures."""
+def _report(run_dir: Path, val_source: Source) -> dict[str, Any]:
+    """Writes the losses side by side, as far as trained: numbers, table, pictures."""
     results = {
-        name: read_json(run_dir / name / "evaluation.json") for name in recipe.losses
+        name: read_json(run_dir / name / "evaluation.json")
+        for name in load_recipe(run_dir).losses
+        if (run_dir / name / "evaluation.json").exists()
     }
     seconds = {
         name: round(
             sum(r["seconds"] for r in read_json(run_dir / name / "history.json")), 1
         )
-        for name in recipe.losses
+        for name in results
     }
     report = {
         "versions": compat.versions(),
@@ -414,10 +501,10 @@ def _report(recipe: Recipe, run_dir: Path, val_source: Source) -> dict[str, Any]
         "evaluation": results,
     }
     write_json(run_dir / "report.json", report)
-    write_text(run_dir / "report.md", table(report_rows(results, seconds, TITLES)))
+    write_text(run_dir / "report.md", table(report_rows(results, seconds, LOSSES)))
     predictors: dict[str, Predictor] = {
-        TITLES[name]: KerasPredictor.load(run_dir / name / "model.keras")
-        for name in recipe.losses
+        LOSSES[name]: KerasPredictor.load(run_dir / name / "model.keras")
+        for name in results
     }
     write_png(run_dir / "panel.png", panel(val_source, predictors, PANEL_SAMPLES))
     return report

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from PIL import Image
 from tf_levelset.datasets.folder import (
     color_label_reader,
     common_size,
+    grey_png,
+    image_files_source,
     label_table,
     paired_files_source,
     read_index_labels,
     write_palette_png,
 )
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset
+from tf_levelset.datasets.pipeline import Source, evaluation_dataset, image_dataset
 
 NAMES = ("a", "b", "c")
 PALETTE = ((0, 0, 0), (200, 0, 0), (0, 200, 0))
@@ -129,6 +132,40 @@ class TestPairedFilesSource:
             make(([], []))
 
 
+class TestImageFilesSource:
+    def test_reads_pictures_and_has_no_labels(
+        self, pairs: tuple[list[Path], list[Path]]
+    ) -> None:
+        source = image_files_source("toy", pairs[0], NAMES, PALETTE)
+        assert source.sample_names == ("one", "two")
+        assert source.image_size is None
+        assert not source.has_labels
+        labelled = evaluation_dataset(make(pairs))
+        for image, (expected, _) in zip(image_dataset(source), labelled, strict=True):
+            np.testing.assert_array_equal(image, expected)
+        _, labels = source.load(tf.constant(1, tf.int64))
+        assert labels.dtype == tf.uint8
+        np.testing.assert_array_equal(labels, np.full((8, 16), 255))
+
+    def test_takes_names_and_finds_the_common_size(
+        self, pairs: tuple[list[Path], list[Path]]
+    ) -> None:
+        source = image_files_source(
+            "toy", pairs[0][:1], NAMES, PALETTE, sample_names=["first"]
+        )
+        assert source.sample_names == ("first",)
+        assert source.image_size == (6, 8)
+
+    def test_names_missing_files(self, pairs: tuple[list[Path], list[Path]]) -> None:
+        pairs[0][1].unlink()
+        with pytest.raises(FileNotFoundError, match=r"1 missing, such as .*two\.jpg"):
+            image_files_source("toy", pairs[0], NAMES, PALETTE)
+
+    def test_rejects_none_at_all(self) -> None:
+        with pytest.raises(ValueError, match="at least 1 picture"):
+            image_files_source("toy", [], NAMES, PALETTE)
+
+
 class TestReadIndexLabels:
     def test_rejects_colours(self, tmp_path: Path) -> None:
         Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "rgb.png")
@@ -187,6 +224,13 @@ class TestWritePalettePng:
     def test_rejects_a_label_without_colour(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"in \[0, 3\) or 255. Received: \[3\]"):
             write_palette_png(tmp_path / "l.png", np.array([[0, 3]]), PALETTE)
+
+
+def test_grey_png_is_lossless() -> None:
+    labels = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    with Image.open(io.BytesIO(grey_png(labels))) as image:
+        assert (image.format, image.mode) == ("PNG", "L")
+        np.testing.assert_array_equal(np.array(image), labels)
 
 
 class TestLabelTable:

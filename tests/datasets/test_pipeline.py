@@ -14,6 +14,7 @@ from tf_levelset.datasets.augment import Augmentation
 from tf_levelset.datasets.pipeline import (
     Source,
     evaluation_dataset,
+    image_dataset,
     sample_index,
     subset,
     training_dataset,
@@ -251,6 +252,29 @@ class TestEvaluation:
             expected_image, expected_labels = source.load(index)
             np.testing.assert_array_equal(image, expected_image)
             np.testing.assert_array_equal(labels, expected_labels)
+
+
+class TestWithoutLabels:
+    def test_pictures_come_in_order_as_they_are(self) -> None:
+        source = noise_source(5)
+        expected = [image for image, _ in evaluation_dataset(source)]
+        for has_labels in (True, False):
+            images = list(image_dataset(replace(source, has_labels=has_labels)))
+            assert [image.dtype for image in images] == [tf.uint8] * 5
+            np.testing.assert_array_equal(images, expected)
+
+    def test_nothing_is_trained_or_judged(self) -> None:
+        source = replace(noise_source(), has_labels=False)
+        message = "a source with labels. Received: 'noise', without any"
+        with pytest.raises(ValueError, match=message):
+            training_dataset(source, batch_size=2, seed=0)
+        with pytest.raises(ValueError, match=message):
+            evaluation_dataset(source)
+
+    def test_a_part_has_none_either(self) -> None:
+        part = subset(replace(noise_source(), has_labels=False), [3, 1])
+        assert not part.has_labels
+        assert [int(image[0, 0, 0]) for image in image_dataset(part)] == [3, 1]
 
 
 class TestSubset:

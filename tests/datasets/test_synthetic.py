@@ -135,6 +135,72 @@ def test_feeds_the_pipeline() -> None:
         assert labels.shape == (2, 9, 9)
 
 
+class TestNumClasses:
+    def test_eight_is_the_default(self) -> None:
+        default, eight = (
+            synthetic(num_samples=3),
+            synthetic(num_samples=3, num_classes=8),
+        )
+        assert eight.class_names == default.class_names == tuple(CLASSES)
+        np.testing.assert_array_equal(eight.palette, list(CLASSES.values()))
+        for (image, labels), (other_image, other_labels) in zip(
+            scenes(default), scenes(eight), strict=True
+        ):
+            np.testing.assert_array_equal(image, other_image)
+            np.testing.assert_array_equal(labels, other_labels)
+
+    @pytest.mark.parametrize(
+        ("seed", "classes"),
+        [(0, [3, 2, 4, 2, 1, 4, 1, 7]), ((0, 0, 1), [2, 1, 2, 4, 5, 3, 4, 7])],
+    )
+    def test_the_default_scenes_stay_what_they_were(
+        self, seed: int | tuple[int, ...], classes: list[int]
+    ) -> None:
+        # Recorded when there were eight classes only. Pixels may depend on versions of
+        # NumPy and OpenCV; these few draws come first.
+        rng = np.random.default_rng(seed)
+        assert module._object_classes(rng, 8) == classes
+
+    @pytest.mark.parametrize("num_classes", [2, 3, 4, 11, 19, 21, 60, 255])
+    def test_all_classes_occur_and_no_others(self, num_classes: int) -> None:
+        # A scene has some eight objects: enough of them for each class to be drawn.
+        rng = np.random.default_rng(0)
+        drawn = [module._object_classes(rng, num_classes) for _ in range(800)]
+        assert {c for classes in drawn for c in classes} == set(range(1, num_classes))
+        source = synthetic(num_samples=4, size=(32, 40), num_classes=num_classes)
+        assert source.num_classes == num_classes
+        assert len(set(source.class_names)) == num_classes
+        assert len(np.unique(source.palette, axis=0)) == num_classes
+        labels = np.stack([labels for _, labels in scenes(source)])
+        assert 0 < labels.max() < num_classes
+        assert labels.min() == 0
+
+    def test_further_classes_are_the_shapes_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = synthetic(num_classes=16).class_names
+        assert names[:8] == tuple(CLASSES)
+        assert names[8:10] == ("ellipse 2", "polygon 2")
+        assert names[14:] == ("fence 2", "ellipse 3")
+
+        def marks(place: int) -> Any:
+            def draw(mask: np.ndarray, rng: np.random.Generator) -> None:
+                mask[place, place] = 1
+
+            return draw
+
+        # Shape s only marks pixel (s, s): the labels there are those that have it.
+        for shape in range(1, 8):
+            monkeypatch.setitem(module._SHAPES, shape, marks(shape))
+        rng = np.random.default_rng(0)
+        labels = np.stack([draw_scene(rng, (32, 32), 16)[1] for _ in range(200)])
+        for shape in range(1, 8):
+            expected = {c for c in (shape, shape + 7, shape + 14) if c < 16}
+            assert set(labels[:, shape, shape].tolist()) - {0} == expected
+        diagonal = np.eye(32, dtype=bool)
+        assert not labels[:, ~diagonal].any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -142,6 +208,8 @@ def test_feeds_the_pipeline() -> None:
         ({"size": (31, 64)}, "at least 32 each"),
         ({"seed": -1}, "`seed` to be at least 0"),
         ({"num_samples": 0}, "at least 1 sample"),
+        ({"num_classes": 1}, r"`num_classes` in \[2, 255\]. Received: 1"),
+        ({"num_classes": 256}, r"`num_classes` in \[2, 255\]. Received: 256"),
     ],
 )
 def test_rejects(options: dict[str, Any], message: str) -> None:

@@ -12,9 +12,9 @@ from scipy.io import savemat
 
 from tf_levelset.datasets import list_datasets, load_dataset
 from tf_levelset.datasets.folder import write_palette_png
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset
+from tf_levelset.datasets.pipeline import Source, evaluation_dataset, image_dataset
 from tf_levelset.datasets.voc import (
-    CLASS_NAMES,
+    CLASSES,
     read_sbd_labels,
     read_voc_labels,
     trainaug_ids,
@@ -150,9 +150,29 @@ class TestSplits:
             "2007_000002": FROM_VOC,
         }
 
+    def test_test_has_pictures_and_no_labels(self, devkit: Path) -> None:
+        # These pictures have labels here: they are not read.
+        ids = ("2007_000002", "2008_000001")
+        write_list(devkit / "ImageSets" / "Segmentation" / "test.txt", ids)
+        source = voc(devkit, "test")
+        assert source.name == "voc/test"
+        assert not source.has_labels
+        assert source.sample_names == ids
+        assert source.num_classes == 21
+        assert len(list(image_dataset(source))) == 2
+        for i in range(2):
+            _, labels = source.load(tf.constant(i, tf.int64))
+            np.testing.assert_array_equal(labels, np.full((4, 6), 255))
+        with pytest.raises(ValueError, match=r"labels\. Received: 'voc/test'"):
+            evaluation_dataset(source)
+
+    def test_test_needs_its_list(self, devkit: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"picture ids at .*test\.txt"):
+            voc(devkit, "test")
+
     def test_errors(self, devkit: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="`split` to be one of"):
-            voc(devkit, "test")
+            voc(devkit, "trainset")
         with pytest.raises(ValueError, match="Expected `sbd_dir`"):
             voc(devkit, "trainaug")
         with pytest.raises(FileNotFoundError, match="SBD's folder cls"):
@@ -199,7 +219,7 @@ class TestPalette:
         assert len(np.unique(palette, axis=0)) == 256
 
     def test_there_is_a_colour_a_class(self) -> None:
-        assert len(voc_palette(len(CLASS_NAMES))) == 21
+        assert len(voc_palette(len(CLASSES))) == 21
 
 
 class TestLabelFiles:
@@ -269,7 +289,13 @@ class TestRealSample:
 
 class TestLoadDataset:
     def test_names(self) -> None:
-        assert list_datasets() == ("camvid", "synthetic", "voc")
+        assert list_datasets() == (
+            "camvid",
+            "cityscapes",
+            "pascal_context",
+            "synthetic",
+            "voc",
+        )
 
     def test_loads_by_name(self, devkit: Path, sbd: Path) -> None:
         assert load_dataset("voc", "val", devkit).name == "voc/val"
@@ -277,7 +303,9 @@ class TestLoadDataset:
         assert load_dataset("synthetic", "val", num_samples=2).num_samples == 2
 
     def test_errors(self) -> None:
-        with pytest.raises(ValueError, match="'camvid', 'synthetic', 'voc'"):
+        with pytest.raises(
+            ValueError, match="'camvid', 'cityscapes', 'pascal_context'"
+        ):
             load_dataset("imagenet")
         with pytest.raises(
             ValueError, match="Expected `data_dir`, the folder of 'voc'"

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tf_levelset.datasets import load_dataset
+from tf_levelset.datasets.cityscapes import (
+    CLASS_IDS,
+    CLASSES,
+    LABELS,
+    cityscapes,
+    label_ids,
+)
+from tf_levelset.datasets.pipeline import evaluation_dataset, image_dataset
+
+# Out of order, so that sorting shows; a city's pictures come together.
+NAMES = ("ulm_000001_000019", "aachen_000002_000019", "aachen_000001_000019")
+SORTED = ("aachen_000001_000019", "aachen_000002_000019", "ulm_000001_000019")
+# Each id once, with what the official table makes of it, spelled out.
+IDS = np.arange(34, dtype=np.uint8).reshape(2, 17)
+TRAIN_IDS = np.full((2, 17), 255, np.uint8)
+for train_id, label_id in enumerate(
+    [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+):
+    TRAIN_IDS[np.equal(IDS, label_id)] = train_id
+
+
+def image_path(root: Path, split: str, name: str) -> Path:
+    city = name.split("_")[0]
+    return root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
+
+
+def label_path(root: Path, split: str, name: str, kind: str = "labelIds") -> Path:
+    city = name.split("_")[0]
+    return root / "gtFine" / split / city / f"{name}_gtFine_{kind}.png"
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """The official layout, with the other files that lie beside the label ids."""
+    for split in ("train", "val", "test"):
+        for i, name in enumerate(NAMES):
+            save(image_path(tmp_path, split, name), np.full((2, 17, 3), i, np.uint8))
+            # The test split's say "out of roi" everywhere but for no label, 0.
+            ids = IDS if split != "test" else np.minimum(IDS, 3)
+            save(label_path(tmp_path, split, name), np.roll(ids, i, axis=1))
+            ids = np.roll(TRAIN_IDS, i, axis=1)
+            save(label_path(tmp_path, split, name, "labelTrainIds"), ids)
+            color = np.zeros((2, 17, 4), np.uint8)
+            save(label_path(tmp_path, split, name, "color"), color)
+    return tmp_path
+
+
+class TestTable:
+    def test_is_the_official_one(self) -> None:
+        official = pytest.importorskip(
+            "cityscapesscripts.helpers.labels",
+            reason="needs cityscapesscripts: pip install cityscapesscripts",
+        )
+        rows = [(row.id, row.trainId, row.name, row.color) for row in official.labels]
+        assert [tuple(label) for label in LABELS] == rows
+        judged = [row for row in official.labels if not row.ignoreInEval]
+        assert [row.name for row in judged] == list(CLASSES)
+        assert [row.id for row in judged] == list(CLASS_IDS)
+        assert [row.trainId for row in judged] == list(range(19))
+
+    def test_by_hand(self) -> None:
+        assert len(CLASSES) == len(CLASS_IDS) == 19
+        table = label_ids()
+        assert table == dict(enumerate(TRAIN_IDS.ravel().tolist()))
+        assert [table[label_id] for label_id in CLASS_IDS] == list(range(19))
+        assert CLASSES["road"] == (128, 64, 128)
+        assert list(CLASSES)[18] == "bicycle"
+
+
+class TestLabels:
+    @pytest.mark.parametrize("labels", ["labelIds", "labelTrainIds"])
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_every_id(self, data_dir: Path, split: str, labels: str) -> None:
+        source = cityscapes(data_dir, split, labels)
+        assert source.name == f"cityscapes/{split}"
+        assert source.class_names == tuple(CLASSES)
+        assert source.image_size == (2, 17)
+        samples = evaluation_dataset(source).as_numpy_iterator()
+        for name, (image, classes) in zip(source.sample_names, samples, strict=True):
+            i = NAMES.index(name)
+            np.testing.assert_array_equal(image, np.full((2, 17, 3), i))
+            np.testing.assert_array_equal(classes, np.roll(TRAIN_IDS, i, axis=1))
+
+    @pytest.mark.parametrize(
+        ("labels", "bad"),
+        [("labelIds", 34), ("labelIds", 255), ("labelTrainIds", 19)],
+    )
+    def test_names_the_file_of_an_unknown_id(
+        self, data_dir: Path, labels: str, bad: int
+    ) -> None:
+        pixels = np.zeros((2, 17), np.uint8)
+        pixels[1, 2] = bad
+        path = label_path(data_dir, "val", SORTED[2], labels)
+        save(path, pixels)
+        source = cityscapes(data_dir, "val", labels)
+        message = rf"(?s){path.name}.*\[{bad}\]"
+        with pytest.raises(ValueError, match=message):
+            source.load(tf.constant(2, tf.int64))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            list(evaluation_dataset(source))
+
+
+class TestTestSplit:
+    def test_has_pictures_and_no_labels(self, data_dir: Path) -> None:
+        source = cityscapes(data_dir, "test")
+        assert not source.has_labels
+        assert source.sample_names == SORTED
+        assert source.num_classes == 19
+        first = [int(image[0, 0, 0]) for image in image_dataset(source)]
+        assert first == [NAMES.index(name) for name in SORTED]
+        with pytest.raises(ValueError, match=r"labels\. Received: 'cityscapes/test'"):
+            evaluation_dataset(source)
+
+    def test_needs_no_label_files(self, data_dir: Path) -> None:
+        for path in (data_dir / "gtFine" / "test").glob("*/*"):
+            path.unlink()
+        _, labels = cityscapes(data_dir, "test").load(tf.constant(0, tf.int64))
+        np.testing.assert_array_equal(labels, np.full((2, 17), 255))
+
+
+class TestFiles:
+    def test_are_sorted(self, data_dir: Path) -> None:
+        assert cityscapes(data_dir).sample_names == SORTED
+
+    def test_labels_without_their_picture_are_named(self, data_dir: Path) -> None:
+        image_path(data_dir, "train", NAMES[0]).unlink()
+        with pytest.raises(FileNotFoundError, match=rf"1 missing.*{NAMES[0]}_left"):
+            cityscapes(data_dir)
+
+    def test_a_picture_without_its_labels_is_named(self, data_dir: Path) -> None:
+        label_path(data_dir, "train", NAMES[1]).unlink()
+        with pytest.raises(FileNotFoundError, match=rf"1 missing.*{NAMES[1]}_gtFine"):
+            cityscapes(data_dir)
+
+    def test_by_name(self, data_dir: Path) -> None:
+        source = load_dataset("cityscapes", "val", data_dir, labels="labelTrainIds")
+        assert source.name == "cityscapes/val"
+
+    def test_errors(self, data_dir: Path, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="`split` to be one of"):
+            cityscapes(data_dir, "train_extra")
+        with pytest.raises(ValueError, match="`labels` to be one of"):
+            cityscapes(data_dir, labels="color")
+        with pytest.raises(FileNotFoundError, match=r"leftImg8bit\.png in .*nowhere"):
+            cityscapes(tmp_path / "nowhere")
+        for path in (data_dir / "gtFine" / "val").glob("*/*labelTrainIds.png"):
+            path.unlink()
+        assert cityscapes(data_dir, "val").num_samples == 3
+        with pytest.raises(FileNotFoundError, match=r"_gtFine_labelTrainIds\.png in"):
+            cityscapes(data_dir, "val", "labelTrainIds")

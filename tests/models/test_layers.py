@@ -1,0 +1,196 @@
+"""Layers against literal formulas."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_tester import bilinear
+
+from tf_levelset.models.layers import (
+    BilinearKernel,
+    CaffePreprocessing,
+    PadToStride,
+    PadWithMean,
+    ResizeLike,
+    ScaleToStride,
+    Upsample2x,
+)
+
+SIZES = st.integers(1, 9)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 10, shape).astype(np.float32)
+
+
+# --- Upsampling by 2 ---
+
+
+@settings(deadline=None, max_examples=25)
+@given(height=SIZES, width=SIZES, channels=st.integers(1, 4), learnable=st.booleans())
+def test_upsampling_starts_bilinear(
+    height: int, width: int, channels: int, learnable: bool
+) -> None:
+    x = noise(2, height, width, channels)
+    upsampled = Upsample2x(learnable)(x)
+    expected = bilinear(x, 2 * height - 1, 2 * width - 1)
+    np.testing.assert_allclose(upsampled, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_learned_upsampling_is_a_transposed_convolution() -> None:
+    # Input (i, j) adds its kernel's (3, 3) values around output (2i, 2j); what falls
+    # outside is cropped.
+    layer = Upsample2x()
+    layer.build((None, None, None, 2))
+    kernel, x = noise(3, 3, 2, 2), noise(1, 3, 4, 2, seed=1)
+    layer.set_weights([kernel])
+    expected = np.zeros((2 * 3 + 1, 2 * 4 + 1, 2))
+    for i in range(3):
+        for j in range(4):
+            expected[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] += kernel @ x[0, i, j]
+    np.testing.assert_allclose(layer(x)[0], expected[1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_kernel_is_one_of_bilinear_interpolation() -> None:
+    kernel = BilinearKernel()((3, 3, 2, 2)).numpy()
+    expected = np.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]])
+    for i in range(2):
+        for j in range(2):
+            np.testing.assert_array_equal(kernel[:, :, i, j], expected * (i == j))
+    assert BilinearKernel()((3, 3, 1, 1), dtype="float16").dtype == tf.float16
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("learnable", [True, False])
+def test_upsampling_has_gradients_in_half_precision(
+    policy: str, learnable: bool
+) -> None:
+    layer = Upsample2x(learnable, dtype=keras.mixed_precision.Policy(policy))
+    x = tf.cast(tf.ones((1, 3, 4, 2)), policy.removeprefix("mixed_"))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        upsampled = layer(x)
+        total = tf.reduce_sum(upsampled)
+    assert upsampled.dtype == x.dtype
+    # Along an axis of n an input counts twice, ends 1½ times.
+    expected = np.outer([1.5, 2, 1.5], [1.5, 2, 2, 1.5])
+    gradient = np.asarray(tape.gradient(total, x), np.float32)[0]
+    np.testing.assert_allclose(gradient, np.stack([expected] * 2, -1))
+
+
+@pytest.mark.parametrize("learnable", [True, False])
+def test_upsampling_compiles(learnable: bool) -> None:
+    layer, x = Upsample2x(learnable), tf.constant(noise(2, 3, 4, 2))
+    layer.build(x.shape)
+
+    def step(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(layer(x) ** 2)
+        return layer(x), tape.gradient(total, x)
+
+    compiled = tf.function(step, jit_compile=True)(x)
+    for ours, theirs in zip(step(x), compiled, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-3)
+
+
+def test_upsampling_keeps_sizes_free() -> None:
+    for learnable in (True, False):
+        layer = Upsample2x(learnable)
+        x = keras.Input((None, None, 2))
+        assert tuple(layer(x).shape) == (None, None, None, 2)
+        sizes = tf.function(layer).get_concrete_function(
+            tf.TensorSpec((None, None, 5, 2))
+        )
+        assert sizes(tf.ones((3, 4, 5, 2))).shape == (3, 7, 9, 2)
+
+
+# --- Padding ---
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    stride=st.sampled_from([1, 8, 32]),
+)
+def test_padding_with_the_mean_is_padding_after_it_with_zeros(
+    height: int, width: int, stride: int
+) -> None:
+    image = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3))
+    image = image.astype(np.float32)
+    before = CaffePreprocessing()(PadWithMean(stride)(image))
+    after = PadToStride(stride)(CaffePreprocessing()(image))
+    np.testing.assert_array_equal(before, after)
+    for size, found in zip((height, width), before.shape[1:3], strict=True):
+        assert (found - 1) % stride == 0
+        assert size <= found < size + stride
+
+
+# --- Scales ---
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.tuples(st.integers(0, 12), st.integers(0, 12)),
+    stride=st.sampled_from([8, 32]),
+    scale=st.sampled_from([0.75, 0.5, 1 / 3]),
+)
+def test_pictures_shrink_corner_to_corner(
+    steps: tuple[int, int], stride: int, scale: float
+) -> None:
+    image = noise(1, *(stride * k + 1 for k in steps), 3)
+    small = ScaleToStride(stride, scale)(image).numpy()
+    for k, size in zip(steps, small.shape[1:3], strict=True):
+        assert (size - 1) % stride == 0
+        scaled = (size - 1) // stride
+        # The nearest, and not nothing of something.
+        assert abs(scaled - k * scale) <= 0.5 + 1e-6 or (k, scaled) == (1, 1)
+        assert (scaled >= 1) == (k >= 1)
+    # TensorFlow takes positions in float32: they are off by 2⁻²³ of the size at most,
+    # times a slope of up to the range of the noise, about 100.
+    tolerance = 2.0**-23 * max(image.shape[1:3]) * 100 + 1e-5
+    np.testing.assert_allclose(
+        small, bilinear(image, *small.shape[1:3]), atol=tolerance, rtol=1e-5
+    )
+    for corner in (0, -1):
+        if min(steps):
+            np.testing.assert_allclose(
+                small[:, corner, corner], image[:, corner, corner], atol=tolerance
+            )
+
+
+def test_scales_of_321_are_deeplabs() -> None:
+    image = tf.zeros((1, 321, 321, 3))
+    sizes = [ScaleToStride(8, scale)(image).shape[1] for scale in (0.75, 0.5)]
+    assert sizes == [241, 161]
+
+
+@settings(deadline=None, max_examples=25)
+@given(old=st.tuples(SIZES, SIZES), new=st.tuples(SIZES, SIZES))
+def test_maps_are_resized_corner_to_corner(
+    old: tuple[int, int], new: tuple[int, int]
+) -> None:
+    x = noise(2, *old, 3)
+    resized = ResizeLike()([x, noise(2, *new, 1)])
+    # Where one position is asked for, both take the first.
+    np.testing.assert_allclose(resized, bilinear(x, *new), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Upsample2x(False),
+        BilinearKernel(),
+        PadWithMean(8),
+        ScaleToStride(32, 0.75),
+        ResizeLike(),
+    ],
+)
+def test_configurations_recreate(layer: keras.layers.Layer) -> None:
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()

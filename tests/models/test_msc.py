@@ -1,0 +1,259 @@
+"""Nets over several scales against the single net and literal interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from model_tester import (
+    CLASSES,
+    TINY,
+    Branch,
+    ModelTester,
+    all_ones,
+    assert_gradients_compile,
+    bilinear,
+    impulses,
+    listed,
+    picture,
+    reach,
+    rows_reached,
+    spread,
+    tiny_net,
+)
+
+from tf_levelset import compat
+from tf_levelset.models import create_model, multi_scale, output_stride
+from tf_levelset.models.deeplab import LARGEFOV_MULTIPLIERS
+from tf_levelset.optimizers import CaffeSGD
+
+MEAN = np.array([122.675, 116.669, 104.008], np.float32)
+
+# Fields of view, as in test_deeplab.py, with a convolution or block a stage.
+LARGEFOV: Branch = (
+    (1, 1),
+    (1, 2),
+    (2, 2),
+    (2, 4),
+    (4, 4),
+    (4, 8),
+    *[(8, 8)] * 2,
+    (16, 8),
+    *[(8, 8)] * 2,
+    (2 * 8, 8),
+)
+RESNET101: Branch = (
+    *[(3, 2), (2, 4), (4, 4), (0, 8), (8, 8), (16, 8), (32, 8)],
+    (3 * 8, 8),
+)
+
+
+class MscTester(ModelTester):
+    outputs = 4
+    single: str
+
+    def check_sizes(self, net: keras.Model) -> None:
+        # Of all four in test_forward; tracing the full net thrice takes its time.
+        assert len(net.outputs) == 4
+        assert {x.shape[-1] for x in net.outputs} == {21}
+
+    @pytest.mark.parametrize("height", [513, 510])
+    def test_outputs_stand_at_multiples_of_the_stride(self, height: int) -> None:
+        # 513 = 8·64 + 1 becomes 8·48 + 1 and 8·32 + 1, where row 32m is 24m and 16m;
+        # the smaller pictures' outputs reach to both sides up to, but not to, the
+        # places of their neighbours, 32/3 and 16 pixels of the picture away.
+        rows = (160, 256)
+        logits = np.stack(listed(self._net_of_ones()(impulses(rows, height, 33))))
+        for index, row in enumerate(rows):
+            expected = []
+            for scale in (1, 0.75, 0.5):
+                small = round(512 * scale) + 1
+                ends = reach(round(row * scale), small, self.branches[0])
+                gap = 0 if scale == 1 else 8 / scale - 1e-6
+                first = np.ceil((ends[0] / scale - gap) / 8)
+                last = np.floor((ends[1] / scale + gap) / 8)
+                expected.append((int(max(0, first)), int(min(last, (height - 1) // 8))))
+            firsts, lasts = zip(*expected, strict=True)
+            expected.append((min(firsts), max(lasts)))
+            assert [rows_reached(x[index]) for x in logits] == expected
+
+    @pytest.mark.parametrize(
+        ("size", "smaller"),
+        [
+            # 8k + 1: k and its 0.75 and 0.5 times
+            ((65, 97), [(49, 73), (33, 49)]),
+            ((60, 90), [(49, 73), (33, 49)]),  # padded to 65×97
+            ((41, 33), [(33, 25), (17, 17)]),  # 5 → 3.75, 2.5; halves to even
+            ((9, 17), [(9, 17), (9, 9)]),  # 1 → 1, 1 and 2 → 1.5, 1
+            ((1, 5), [(1, 9), (1, 9)]),  # 0 stays 0
+        ],
+    )
+    def test_every_scale_is_the_single_net_on_a_smaller_picture(
+        self, size: tuple[int, int], smaller: list[tuple[int, int]]
+    ) -> None:
+        net, image = self.shared(upsample=False), picture(*size)
+        single = net.get_layer(self.single)
+        logits = listed(net(image))
+        np.testing.assert_allclose(logits[0], single(image), rtol=1e-5, atol=1e-6)
+        padded = padded_with_mean(image)
+        places = [1 + (n - 1) // 8 for n in padded.shape[1:3]]
+        for output, (height, width) in zip(logits[1:3], smaller, strict=True):
+            small = bilinear(padded, height, width).astype(np.float32)
+            expected = bilinear(single(small).numpy(), *places)
+            expected = expected[:, : output.shape[1], : output.shape[2]]
+            np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
+
+    def test_the_fused_logits_are_the_largest(self) -> None:
+        logits = listed(self.shared(upsample=False)(picture(65, 97)))
+        np.testing.assert_array_equal(logits[3], np.max(logits[:3], axis=0))
+        # Each scale wins somewhere.
+        assert len(np.unique(np.argmax(logits[:3], axis=0))) == 3
+
+
+def padded_with_mean(image: np.ndarray) -> np.ndarray:
+    """To 8k + 1 with the colour that preprocessing makes zero."""
+    height, width = (8 * -(-(n - 1) // 8) + 1 for n in image.shape[1:3])
+    padded = np.tile(MEAN, (len(image), height, width, 1))
+    padded[:, : image.shape[1], : image.shape[2]] = image
+    return padded
+
+
+class TestDeeplabMscLargefov(MscTester):
+    name = "deeplab_msc_largefov"
+    single = "deeplab_largefov"
+    options = {"dilation": 2, "dropout": 0.0}  # noqa: RUF012
+    branches = (LARGEFOV,)
+
+    def parameters(self, classes: int) -> int:
+        fc6, fc7 = 9 * 512 * 1024 + 1024, 1024 * 1024 + 1024
+        return 14_714_688 + fc6 + fc7 + 1024 * classes + classes
+
+
+class TestDeeplabMscResnet101(MscTester):
+    name = "deeplab_msc_resnet101"
+    single = "deeplab_resnet101"
+    options = {"rates": (1, 2, 3)}  # noqa: RUF012
+    branches = (RESNET101,)
+
+    def parameters(self, classes: int) -> int:
+        return 42_658_176 + 4 * (9 * 2048 * classes + classes)
+
+
+def largefov(**options: Any) -> keras.Model:
+    options = {"dilation": 1, "upsample": False, **TINY, **options}
+    return spread(create_model("deeplab_msc_largefov", 3, **options))
+
+
+def test_gradients_under_xla_are_those_of_eager_mode() -> None:
+    net = multi_scale(tiny_net("deeplab_largefov", upsample=False), scales=(1, 0.5))
+    assert_gradients_compile(net, picture(33, 41))
+
+
+def test_training_sums_four_losses() -> None:
+    net, image = largefov(dropout=0.0), picture(33, 41)
+    labels = np.random.default_rng(0).integers(0, 3, (2, 33, 41))[:, ::8, ::8]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    expected = [float(loss(labels, logits)) for logits in net(image)]
+    net.compile(CaffeSGD(0.1), [loss] * 4)
+    found = net.test_on_batch(image, [labels] * 4)
+    assert np.ravel(found)[0] == pytest.approx(sum(expected), rel=1e-5)
+    history = net.fit(image, [labels] * 4, verbose=0).history
+    names = ("logits_100", "logits_75", "logits_50", "fused")
+    for name, value in zip(names, expected, strict=True):
+        assert history[f"{name}_loss"][0] == pytest.approx(value, rel=1e-5)
+
+
+def test_per_layer_rates_find_the_shared_layers() -> None:
+    net = largefov()
+    optimizer = CaffeSGD(multipliers=LARGEFOV_MULTIPLIERS)
+    rates = {
+        "/".join(compat.variable_path(v).split("/")[-2:]): optimizer.multiplier(v)
+        for v in net.trainable_variables
+    }
+    assert rates["fc8/kernel"] == (10.0, 1.0)
+    assert rates["fc8/bias"] == (20.0, 0.0)
+    assert rates["fc6/bias"] == (2.0, 0.0)
+    assert rates["conv1_1/kernel"] == (1.0, 1.0)
+
+
+def test_frozen_normalisation_stays_frozen_in_the_shared_net() -> None:
+    for frozen in (True, False):
+        net = create_model("deeplab_msc_resnet101", 3, freeze_batch_norm=frozen, **TINY)
+        paths = [compat.variable_path(v) for v in net.trainable_variables]
+        assert any("gamma" in path for path in paths) is not frozen
+
+
+@pytest.mark.parametrize("name", ["fcn16s_vgg16", "fcn8s_resnet101"])
+def test_any_net_is_shared_over_scales(name: str) -> None:
+    # FCN pads to 32k + 1, and its outputs are finer than that.
+    single = spread(create_model(name, CLASSES, upsample=False, **TINY))
+    net = multi_scale(single, upsample=False)
+    stride = output_stride(single)
+    assert output_stride(net) == stride
+    image = picture(129, 100)
+    logits = listed(net(image))
+    np.testing.assert_allclose(logits[0], single(image), rtol=1e-5, atol=1e-6)
+    padded = np.tile(MEAN, (2, 129, 129, 1))
+    padded[:, :, :100] = image
+    for output, size in zip(logits[1:3], (97, 65), strict=True):
+        small = single(bilinear(padded, size, size).astype(np.float32)).numpy()
+        expected = bilinear(small, 128 // stride + 1, 128 // stride + 1)
+        expected = expected[:, :, : output.shape[2]]
+        np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_one_scale_is_the_net() -> None:
+    single = spread(create_model("deeplab_largefov", 3, upsample=False, **TINY))
+    image = picture(40, 33)
+    for output in multi_scale(single, scales=[1], upsample=False)(image):
+        np.testing.assert_allclose(output, single(image), rtol=1e-5, atol=1e-6)
+
+
+def test_the_name_and_the_single_net_remain() -> None:
+    single = spread(create_model("deeplab_largefov", 3, upsample=False, **TINY))
+    before = single(picture(33, 33)).numpy()
+    net = multi_scale(single)
+    assert net.name == "deeplab_largefov_msc"
+    np.testing.assert_array_equal(single(picture(33, 33)), before)
+    assert net(picture(33, 33)).shape == (2, 33, 33, 3)
+
+
+@pytest.mark.parametrize(
+    "scales", [(), (0.5,), (1.0, 1.0), (1.0, 0.0), (1.0, float("nan")), (1.0, 2.0)]
+)
+def test_bad_scales_raise(scales: Sequence[float]) -> None:
+    single = keras.Sequential()
+    with pytest.raises(ValueError, match=r"Expected scales .* Received"):
+        multi_scale(single, scales=scales)
+
+
+def test_nets_at_the_pictures_size_raise() -> None:
+    with pytest.raises(ValueError, match=r"upsample=False"):
+        multi_scale(create_model("deeplab_largefov", 3, **TINY))
+
+
+def test_weights_are_those_of_the_single_net(tmp_path: Any) -> None:
+    single = spread(create_model("deeplab_largefov", 3, upsample=False, **TINY))
+    single.save_weights(tmp_path / "single.weights.h5")
+    net = create_model(
+        "deeplab_msc_largefov",
+        3,
+        upsample=False,
+        weights=tmp_path / "single.weights.h5",
+        **TINY,
+    )
+    image = tf.constant(picture(33, 33))
+    np.testing.assert_allclose(net(image)[0], single(image), rtol=1e-5, atol=1e-6)
+
+
+def test_all_ones_net_sees_nothing_in_the_mean() -> None:
+    # What makes the impulse tests say something.
+    net = all_ones(create_model("deeplab_msc_largefov", 1, upsample=False, **TINY))
+    image = impulses([8], 33)
+    assert listed(net(image))[3].any()
+    image[:, 8] = image[:, 9]
+    assert not any(output.any() for output in listed(net(image)))

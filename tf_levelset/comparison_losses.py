@@ -1,0 +1,1102 @@
+"""The losses that the level set loss is compared with, and the sum of losses.
+
+Loss max-pooling and locally adaptive learning are those of Table 5, the focal loss is
+that of Section 2.4; Dice, Lovász, boundary and active contour losses are what one would
+try instead. Each is a pure function of tensors, and a Keras class over it.
+
+The loss of an image is a sum over its pixels here, and `call` returns the addends,
+scaled so that their plain mean over all positions is the loss. Sample weights multiply
+addends: weights (B,) weigh images. What an addend was computed with, such as the order
+of the pixels or the sums of a region, is that of the pixels without their weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+
+from tf_levelset import compat
+from tf_levelset.energy import check_class_weight
+from tf_levelset.labels import Labels
+from tf_levelset.segmentation_loss import SegmentationLoss, cross_entropy, flattened
+
+Classes = str | Sequence[int]
+"""Classes to average over: "present", "all" or their ids."""
+
+MERGES = ("logits", "probabilities")
+
+_VOID = -1
+"""The class of void in maps of classes."""
+
+_SQUARED_LENGTH_FLOOR = 1e-8
+"""What keeps the square root in a contour's length differentiable."""
+
+
+# --- Cross-entropies with other weights ---
+
+
+@compat.register
+class FocalLoss(SegmentationLoss):
+    """The focal loss α (1 − p)^γ (−log p), p that of the true class (Lin et al. 2017).
+
+    A mean over the valid pixels of the batch. The values are those of Keras'
+    `CategoricalFocalCrossentropy`, but taken from the log-probability: Keras clips the
+    softmax at 1e-7, which leaves the pixels that are most wrong without a gradient.
+
+    Args:
+        gamma: γ ≥ 0, how much less a pixel counts that is right already; with 0 the
+            loss is α times the cross-entropy.
+        alpha: α > 0, a factor of the whole loss; an α a class is a `class_weight`.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels.
+        class_weight: C numbers that multiply the losses of the classes' pixels.
+        reduction: as in Keras; the sum and the single losses, which are no means, hold
+            each pixel's loss as it is.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`. Under `tf.distribute` each
+    replica averages over its own valid pixels.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(FocalLoss(alpha=1.0)(labels, probabilities)), 4)
+    0.0872
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "focal_loss",
+        dtype: Any = None,
+    ) -> None:
+        _expect(0 <= gamma < math.inf, "`gamma` to be zero or more", gamma)
+        _expect(0 < alpha < math.inf, "`alpha` to be positive", alpha)
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns losses (B, N) whose mean is that of the valid pixels."""
+        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = self.alpha * focal_factor(losses, self.gamma) * losses
+        return self._mean_of_valid(self._weigh_classes(losses, labels), labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {**super().get_config(), "gamma": self.gamma, "alpha": self.alpha}
+
+
+def focal_factor(losses: tf.Tensor, gamma: float) -> tf.Tensor:
+    """(1 − p)^γ where −log p is given (Lin et al. 2017, Eq. 4); 1 where p = 1."""
+    doubt = -tf.math.expm1(-losses)
+    # At p = 1 the loss is zero whatever the factor, whose derivative is no number.
+    return tf.where(doubt > 0, doubt, 1) ** gamma
+
+
+@compat.register
+class LossMaxPooling(SegmentationLoss):
+    """Loss max-pooling, LMP (Rota Bulò et al. 2017): the loss under its worst weights.
+
+    With ℓ the cross-entropies of n valid pixels, m = ⌊ratio·n⌋ and q = p/(p − 1),
+
+        L = max_w Σ w ℓ    subject to ‖w‖_p ≤ n^(−1/q) and 0 ≤ w ≤ n^(−1/q) m^(−1/p),
+
+    solved in closed form. The second bound shares the weight among m pixels at least.
+    Where all losses are equal, w = 1/n and L is their mean. Because w is the maximum's,
+    its own derivative drops out: the gradient is that of Σ w ℓ with w held fixed.
+
+    Args:
+        ratio: in (0, 1], the least share of the pixels that bears the weight. With
+            m = 0 the second bound is gone, as it is with m = 1.
+        p: of the norm, in (1, ∞); the closer to 1, the more the worst pixels weigh.
+        per_image: whether to pool over each image, with the mean over the images as
+            the loss, or over the batch. The paper's loss is one of a single image's
+            pixels; public ports of it pool over the batch.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels, which n does not count.
+        class_weight: C numbers that multiply the cross-entropies before they compete.
+        reduction: as in Keras.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`. Where it pools over the batch,
+    each replica of `tf.distribute` pools over its own.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(LossMaxPooling()(labels, probabilities)), 4)
+    0.5232
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.3,
+        p: float = 1.7,
+        per_image: bool = True,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "loss_max_pooling",
+        dtype: Any = None,
+    ) -> None:
+        _expect(0 < ratio <= 1, "`ratio` in (0, 1]", ratio)
+        _expect(1 < p < math.inf, "`p` above 1 and finite", p)
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.ratio = ratio
+        self.p = p
+        self.per_image = per_image
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns w ℓ of each pixel, (B, N), scaled."""
+        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = _rows(self._weigh_classes(losses, labels), self.per_image)
+        valid = _rows(labels.valid, self.per_image)
+        weights = max_pooling_weights(losses, valid, self.ratio, self.p)
+        return _scaled(weights * losses, labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "ratio": self.ratio,
+            "p": self.p,
+            "per_image": self.per_image,
+        }
+
+
+def max_pooling_weights(
+    losses: tf.Tensor, valid: tf.Tensor, ratio: float, p: float
+) -> tf.Tensor:
+    """The weights of loss max-pooling (Rota Bulò et al. 2017), without a gradient.
+
+    With τ their bound, w = τ where ℓ > α, and τ (ℓ/α)^(q−1) elsewhere. α^q is the sum
+    of ℓ^q where ℓ ≤ α, over m less the number k of losses above α. In descending order,
+    k is the first number whose α is not below the loss that follows, ℓ_(k+1).
+
+    Args:
+        losses: (R, M), zero or more, zero where not valid; each row is pooled.
+        valid: bool (R, M).
+        ratio: m = ⌊ratio · number of valid pixels⌋, or 1 where that is 0.
+        p: of the norm.
+
+    Returns:
+        (R, M) in the dtype of the losses, zero where they are.
+    """
+    q = p / (p - 1)
+    exact = tf.cast(tf.stop_gradient(losses), tf.float64)
+    n = tf.cast(tf.math.count_nonzero(valid, axis=1, keepdims=True), tf.float64)
+    n = tf.maximum(n, 1)
+    m = tf.maximum(tf.floor(ratio * n), 1)
+    # In logarithms, because the powers of small losses underflow.
+    powers = q * tf.math.log(tf.sort(exact, axis=1, direction="DESCENDING"))
+    rest = tf.math.cumulative_logsumexp(powers, axis=1, reverse=True)
+    k = tf.range(tf.shape(powers)[1])[tf.newaxis]
+    left = m - tf.cast(k, tf.float64)
+    powers_of_alpha = rest - tf.math.log(tf.maximum(left, 1))
+    found = (powers_of_alpha >= powers) | (left <= 1)
+    first = tf.reduce_min(tf.where(found, k, k.dtype.max), axis=1, keepdims=True)
+    log_alpha = tf.where(k == first, powers_of_alpha / q, 0)
+    log_alpha = tf.reduce_sum(log_alpha, axis=1, keepdims=True)
+    relative = tf.exp((q - 1) * tf.minimum(tf.math.log(exact) - log_alpha, 0))
+    bound = n ** (-1 / q) * m ** (-1 / p)
+    return tf.cast(bound * tf.where(exact > 0, relative, 0), losses.dtype)
+
+
+@compat.register
+class LocallyAdaptiveLoss(SegmentationLoss):
+    """Locally adaptive learning, LAD (Guo et al. 2018), in our reading of it.
+
+    In a window around a pixel, the m pixels of the centre's class are merged into one,
+    x̄ = (1/m) Σ w_d x, where w_d = exp(−d²/2σ²) and d is the chessboard distance from
+    the centre. The patch costs ε, the cross-entropy of x̄ and the class. M patches make
+    the loss ((1/M) Σ ε^k)^(1/k).
+
+    What we settled, because the paper does not give it: the size of the window, the
+    stride, σ, that a patch's class is its centre's, that windows are cut off at the
+    border, and that "merged" are logits. Merged probabilities are divided by their sum,
+    Σ w_d / m, before their logarithm is taken.
+
+    Args:
+        patch_size: odd width of the window, in pixels.
+        stride: distance between the centres; the first is the first pixel.
+        sigma: σ > 0, in pixels.
+        k: of the power mean, 1 or more; the greater, the more the worst patches weigh.
+        merge: "logits", which are the logarithms where y_pred holds probabilities, or
+            "probabilities".
+        per_image: whether each image has a power mean of its own, with the mean over
+            the images as the loss, or the batch has one, as in the paper.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels, which are neither centre nor merged.
+        class_weight: C numbers that multiply the costs ε before the power mean.
+        reduction: as in Keras.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`, but for pictures (B, H, W) only.
+    A sample weight is that of the patch with its centre there. Where the batch has one
+    power mean, each replica of `tf.distribute` has its own.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(LocallyAdaptiveLoss()(labels, probabilities)), 4)
+    0.6034
+    """
+
+    def __init__(
+        self,
+        patch_size: int = 3,
+        stride: int = 1,
+        sigma: float = 1.0,
+        k: float = 5.0,
+        merge: str = "logits",
+        per_image: bool = False,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "locally_adaptive_loss",
+        dtype: Any = None,
+    ) -> None:
+        _expect(patch_size > 0 and patch_size % 2 == 1, "an odd size", patch_size)
+        _expect(stride >= 1 and stride % 1 == 0, "`stride` of 1 or more", stride)
+        _expect(0 < sigma < math.inf, "`sigma` to be positive", sigma)
+        _expect(1 <= k < math.inf, "`k` to be 1 or more", k)
+        _expect(merge in MERGES, f"`merge` to be one of {MERGES}", merge)
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.patch_size = patch_size
+        self.stride = stride
+        self.sigma = sigma
+        self.k = k
+        self.merge = merge
+        self.per_image = per_image
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns what each patch adds, (B, N), at its centre, scaled."""
+        if scores.shape.rank != 4:
+            raise ValueError(
+                f"Expected y_pred of shape (B, H, W, C). Received: {scores.shape}"
+            )
+        size = tf.shape(scores)[1:3]
+        classes = _class_map(labels, scores)
+        if self.merge == "logits":
+            logits = scores if self.from_logits else _log_probabilities(scores)
+            costs = merged_logits_cost(logits, classes, self._windows())
+        else:
+            losses = cross_entropy(labels, scores, self.from_logits)
+            losses = tf.reshape(losses, tf.shape(classes))
+            costs = merged_probabilities_cost(losses, classes, self._windows())
+        centres = _centres(labels, classes, self.stride)
+        flat = self._weigh_classes(tf.reshape(costs, tf.shape(centres.ids)), centres)
+        flat = tf.where(centres.valid, flat, 0)
+        flat, valid = (_rows(t, self.per_image) for t in (flat, centres.valid))
+        addends = tf.reshape(
+            power_mean_weights(flat, valid, self.k) * flat, tf.shape(costs)
+        )
+        addends = _between_zeros(addends, self.stride)[:, : size[0], : size[1]]
+        addends = tf.reshape(addends, tf.shape(labels.ids))
+        return _scaled(_rows(addends, self.per_image), labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "patch_size": self.patch_size,
+            "stride": self.stride,
+            "sigma": self.sigma,
+            "k": self.k,
+            "merge": self.merge,
+            "per_image": self.per_image,
+        }
+
+    def _windows(self) -> Windows:
+        return Windows(self.patch_size, self.stride, self.sigma)
+
+
+class Windows(NamedTuple):
+    """Windows around every so-many-th pixel."""
+
+    size: int
+    stride: int
+    sigma: float
+
+    def log_weights(self) -> list[float]:
+        """Logarithms of the Gaussian of the chessboard distance, one an offset."""
+        half = self.size // 2
+        distances = [max(abs(y - half), abs(x - half)) for y, x in self._offsets()]
+        return [-(d**2) / (2 * self.sigma**2) for d in distances]
+
+    def shifted(self, picture: tf.Tensor, fill: int) -> list[tf.Tensor]:
+        """What (B, H, W, …) holds at each offset from the centres, (B, H', W', …)."""
+        half, shape = self.size // 2, tf.shape(picture)
+        margins = [[0, 0], [half, half], [half, half]]
+        margins += [[0, 0]] * (picture.shape.rank - 3)
+        padded = tf.pad(picture, margins, constant_values=fill)
+        return [
+            padded[:, y : y + shape[1] : self.stride, x : x + shape[2] : self.stride]
+            for y, x in self._offsets()
+        ]
+
+    def same_class(self, classes: tf.Tensor) -> list[tf.Tensor]:
+        """Where the pixel at each offset is of the centre's class, (B, H', W')."""
+        centre = classes[:, :: self.stride, :: self.stride]
+        return [other == centre for other in self.shifted(classes, fill=_VOID)]
+
+    def _offsets(self) -> list[tuple[int, int]]:
+        return [(y, x) for y in range(self.size) for x in range(self.size)]
+
+
+def merged_logits_cost(
+    logits: tf.Tensor, classes: tf.Tensor, windows: Windows
+) -> tf.Tensor:
+    """Cross-entropy of x̄ = (1/m) Σ w_d x over logits x (Guo et al. 2018).
+
+    Args:
+        logits: (B, H, W, C), finite.
+        classes: int32 (B, H, W), −1 on void.
+        windows: the windows, H' × W' of them.
+
+    Returns:
+        (B, H', W'); meaningless where the centre is void.
+    """
+    total, count = tf.constant(0, logits.dtype), tf.constant(0, logits.dtype)
+    for log_weight, same, other in zip(
+        windows.log_weights(),
+        windows.same_class(classes),
+        windows.shifted(logits, fill=0),
+        strict=True,
+    ):
+        chosen = tf.cast(same, logits.dtype)[..., tf.newaxis]
+        total += math.exp(log_weight) * chosen * other
+        count += chosen
+    centre = tf.maximum(classes[:, :: windows.stride, :: windows.stride], 0)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(centre, total / count)
+
+
+def merged_probabilities_cost(
+    losses: tf.Tensor, classes: tf.Tensor, windows: Windows
+) -> tf.Tensor:
+    """Cross-entropy of x̄ / Σ_c x̄_c, x̄ = (1/m) Σ w_d x over probabilities x.
+
+    All merged pixels are of one class, so that their cross-entropies −log x_label say
+    everything: the cost is −log(Σ w_d exp(−loss) / Σ w_d).
+
+    Args:
+        losses: (B, H, W), the pixels' cross-entropies.
+        classes: int32 (B, H, W), −1 on void.
+        windows: the windows, H' × W' of them.
+
+    Returns:
+        (B, H', W'); meaningless where the centre is void.
+    """
+    same = tf.stack(windows.same_class(classes), axis=-1)
+    others = tf.stack(windows.shifted(losses, fill=0), axis=-1)
+    log_weights = tf.constant(windows.log_weights(), losses.dtype)
+    nothing = tf.constant(float("-inf"), losses.dtype)
+    weight = tf.reduce_logsumexp(tf.where(same, log_weights, nothing), axis=-1)
+    merged = tf.reduce_logsumexp(tf.where(same, log_weights - others, nothing), axis=-1)
+    return weight - merged
+
+
+def power_mean_weights(costs: tf.Tensor, valid: tf.Tensor, k: float) -> tf.Tensor:
+    """Weights w = (ε/E)^(k−1)/M, for which Σ w ε is E = ((1/M) Σ ε^k)^(1/k).
+
+    So is the gradient of the sum, with w held fixed.
+
+    Args:
+        costs: ε (R, M), zero or more, zero where not valid; each row has its mean.
+        valid: bool (R, M).
+        k: 1 or more.
+
+    Returns:
+        (R, M), without a gradient.
+    """
+    costs = tf.stop_gradient(costs)
+    # Relative to the greatest, so that no power overflows.
+    costs = tf.math.divide_no_nan(costs, tf.reduce_max(costs, axis=1, keepdims=True))
+    valid = tf.cast(valid, costs.dtype)
+    share = tf.math.divide_no_nan(valid, tf.reduce_sum(valid, axis=1, keepdims=True))
+    mean = tf.reduce_sum(share * costs**k, axis=1, keepdims=True) ** (1 / k)
+    return share * tf.math.divide_no_nan(costs, mean) ** (k - 1)
+
+
+# --- Losses of regions ---
+
+
+@compat.register
+class DiceLoss(SegmentationLoss):
+    """One minus the soft Dice coefficient, a mean over classes (Milletari et al. 2016).
+
+    With P the probabilities of a class and G its truth, over an image's valid pixels,
+
+        L = mean over the classes of 1 − (2 Σ P G + s) / (Σ P + Σ G + s).
+
+    It is shared out evenly among those pixels.
+
+    Args:
+        squared: Σ P² + Σ G² below the line, as Milletari et al. have it, rather than
+            Σ P + Σ G.
+        smooth: s ≥ 0. With 0, a class that is absent and not predicted costs nothing,
+            and one that is absent costs 1 however little is predicted of it.
+        per_image: whether each image has sums of its own, with the mean over the
+            images as the loss, or the batch has them.
+        classes: to average over: "present" in the image (or batch), "all", or ids,
+            such as [1] for the foreground of a binary task.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels.
+        class_weight: C numbers that multiply what the classes add to the mean.
+        reduction: as in Keras.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`. Where the batch has the sums,
+    each replica of `tf.distribute` has its own.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(DiceLoss()(labels, probabilities)), 4)
+    0.3125
+    """
+
+    def __init__(
+        self,
+        squared: bool = False,
+        smooth: float = 0.0,
+        per_image: bool = True,
+        classes: Classes = "present",
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "dice_loss",
+        dtype: Any = None,
+    ) -> None:
+        _expect(0 <= smooth < math.inf, "`smooth` to be zero or more", smooth)
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.squared = squared
+        self.smooth = smooth
+        self.per_image = per_image
+        self.classes = _check_classes(classes)
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns each valid pixel's even share of the loss, (B, N), scaled."""
+        probabilities = _probabilities(labels, scores, self.from_logits)
+        truth = _rows(_truth(labels, probabilities), self.per_image)
+        probabilities = _rows(probabilities, self.per_image)
+        losses = 1 - dice(truth, probabilities, self.squared, self.smooth)
+        shares = class_shares(truth, self.classes, self.class_weight)
+        loss = tf.reduce_sum(shares * losses, axis=-1, keepdims=True)
+        return _scaled(loss * _pixel_shares(labels, self.per_image, loss.dtype), labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "squared": self.squared,
+            "smooth": self.smooth,
+            "per_image": self.per_image,
+            "classes": self.classes,
+        }
+
+
+def dice(
+    truth: tf.Tensor, probabilities: tf.Tensor, squared: bool, smooth: float
+) -> tf.Tensor:
+    """Soft Dice coefficient of each class (Milletari et al. 2016, Eq. for D).
+
+    Args:
+        truth: (R, M, C), 0 or 1, zero on void.
+        probabilities: (R, M, C), zero on void.
+        squared: whether the probabilities below the line are squared.
+        smooth: what is added above and below it.
+
+    Returns:
+        (R, C); 1 where both are empty.
+    """
+    overlap = tf.reduce_sum(truth * probabilities, axis=1)
+    predicted = tf.square(probabilities) if squared else probabilities
+    total = tf.reduce_sum(predicted, axis=1) + tf.reduce_sum(truth, axis=1) + smooth
+    safe = tf.where(total > 0, total, 1)
+    return tf.where(total > 0, (2 * overlap + smooth) / safe, 1)
+
+
+@compat.register
+class LovaszSoftmaxLoss(SegmentationLoss):
+    """The Lovász extension of the Jaccard loss (Berman et al. 2018, Eq. 8 and 12).
+
+    Of a class's errors e, 1 − P on its pixels and P on the others, in descending order,
+    each adds e times what its pixel takes from the Jaccard index of those before it.
+    On predictions of 0 and 1 it is the Jaccard loss, one minus the mean IoU. A pixel's
+    addend is its own term.
+
+    Args:
+        per_image: whether each image has an index of its own, with the mean over the
+            images as the loss, or the batch has one, as in the authors' code.
+        classes: to average over: "present" in the image (or batch), "all", or ids. A
+            class that is absent costs its greatest error.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels.
+        class_weight: C numbers that multiply what the classes add to the mean.
+        reduction: as in Keras.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`. Where the batch has one index,
+    each replica of `tf.distribute` has its own.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(LovaszSoftmaxLoss()(labels, probabilities)), 4)
+    0.4
+    """
+
+    def __init__(
+        self,
+        per_image: bool = False,
+        classes: Classes = "present",
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "lovasz_softmax_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.per_image = per_image
+        self.classes = _check_classes(classes)
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns the term of each pixel, (B, N), scaled."""
+        probabilities = _probabilities(labels, scores, self.from_logits)
+        truth = _truth(labels, probabilities)
+        errors = tf.where(truth > 0, 1 - probabilities, probabilities)
+        truth, errors = (_rows(t, self.per_image) for t in (truth, errors))
+        valid = _rows(labels.valid, self.per_image)
+        shares = class_shares(truth, self.classes, self.class_weight)[:, tf.newaxis]
+        steps = jaccard_steps(errors, truth, valid)
+        return _scaled(tf.reduce_sum(shares * steps * errors, axis=-1), labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "per_image": self.per_image,
+            "classes": self.classes,
+        }
+
+
+def jaccard_steps(errors: tf.Tensor, truth: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Growth of the Jaccard loss as each pixel turns wrong, the worst first.
+
+    This is the gradient of the Lovász extension (Berman et al. 2018, Eq. 9). Of S
+    pixels of the class with f of them and b others wrong, the index is I/U with
+    I = S − f and U = S + b. One more of the class's own takes 1/U from it; one more of
+    the others takes I/(U(U + 1)), or 1 where the class is absent. So written, no
+    difference cancels.
+
+    Args:
+        errors: (R, M, C) in [0, 1].
+        truth: (R, M, C), 0 or 1, zero on void.
+        valid: bool (R, M).
+
+    Returns:
+        (R, M, C), without a gradient, zero where not valid.
+    """
+    by_class = [0, 2, 1]
+    errors = tf.transpose(tf.stop_gradient(errors), by_class)
+    # Void is neither of the class nor of the others: it may stand anywhere.
+    others = tf.cast(valid, truth.dtype)[..., tf.newaxis] - truth
+    others, truth = tf.transpose(others, by_class), tf.transpose(truth, by_class)
+    shape = tf.shape(errors)
+    order = tf.argsort(errors, axis=-1, direction="DESCENDING")
+    rows = tf.range(shape[0] * shape[1])[:, tf.newaxis] * shape[2]
+    order = tf.reshape(tf.reshape(order, [-1, shape[2]]) + rows, [-1])
+    truth, others = (
+        tf.reshape(tf.gather(tf.reshape(t, [-1]), order), shape)
+        for t in (truth, others)
+    )
+    size = tf.reduce_sum(truth, axis=-1, keepdims=True)
+    intersection = size - tf.cumsum(truth, axis=-1)
+    union = size + tf.cumsum(others, axis=-1)
+    of_class = tf.math.divide_no_nan(truth, union)
+    before = tf.maximum(union - 1, 1)
+    of_others = others * tf.where(size > 0, intersection / (before * union), 0)
+    first = others * tf.cast((size == 0) & (union == 1), truth.dtype)
+    steps = tf.reshape(of_class + of_others + first, [-1])
+    steps = tf.gather(steps, tf.math.invert_permutation(order))
+    return tf.transpose(tf.reshape(steps, shape), by_class)
+
+
+@compat.register
+class BoundaryLoss(SegmentationLoss):
+    """The boundary loss (Kervadec et al. 2019, Eq. 5), a mean over classes and pixels.
+
+    The probability of a class times the signed distance to its boundary: outside of the
+    class, + the distance to its nearest pixel; inside, 1 − the distance to the nearest
+    valid pixel outside, so that the class's own outermost pixels are at 0. The loss is
+    negative where the prediction is good. It is meant to stand beside a loss of
+    regions; see `LossSum`.
+
+    The distances are SciPy's, computed by Python on the CPU: XLA cannot compile this
+    loss (`jit_compile=False`), and a model that holds it as a graph needs this process.
+
+    Args:
+        normalize: divide the distances, which are in pixels, by the image's diagonal,
+            √(H² + W²), so that the loss does not depend on the resolution.
+        classes: to average over: "present" in the image, "all", or ids. A class that
+            is absent from an image, or fills it, has no boundary and adds 0.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels, which are neither inside nor outside.
+        class_weight: C numbers that multiply what the classes add to the mean.
+        reduction: as in Keras.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(BoundaryLoss()(labels, probabilities)), 4)
+    0.15
+    """
+
+    def __init__(
+        self,
+        normalize: bool = False,
+        classes: Classes = "present",
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "boundary_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.normalize = normalize
+        self.classes = _check_classes(classes)
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns each pixel's mean of distance times probability, (B, N), scaled."""
+        probabilities = _probabilities(labels, scores, self.from_logits)
+        distances = flattened(labels, self._distances(labels, scores))
+        shares = class_shares(
+            _truth(labels, probabilities), self.classes, self.class_weight
+        )[:, tf.newaxis]
+        sums = tf.reduce_sum(shares * distances * probabilities, axis=-1)
+        return _scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "normalize": self.normalize,
+            "classes": self.classes,
+        }
+
+    def _distances(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Signed distances (B, …, C)."""
+        dtype, num_classes = scores.dtype, scores.shape[-1]
+
+        def of_batch(classes: np.ndarray) -> np.ndarray:
+            maps = [signed_distances(image, num_classes) for image in classes]
+            return np.reshape(maps, (*classes.shape, num_classes)).astype(
+                dtype.as_numpy_dtype
+            )
+
+        distances = tf.numpy_function(
+            of_batch, [_class_map(labels, scores)], dtype, stateful=False
+        )
+        distances = tf.ensure_shape(distances, scores.shape)
+        if self.normalize:
+            size = tf.cast(tf.shape(scores)[1:-1], dtype)
+            distances /= tf.norm(size)
+        return distances
+
+
+def signed_distances(classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Distances to the boundaries of an image's classes, in pixels.
+
+    Args:
+        classes: integers (…), any number of axes; negative on void.
+        num_classes: C.
+
+    Returns:
+        float64 (…, C): outside of a class, the distance to its nearest pixel; inside,
+        1 − that to the nearest valid pixel outside; 0 on void, and where the class is
+        absent or there is nothing else.
+    """
+    maps = np.zeros((*classes.shape, num_classes))
+    for label in np.unique(classes[classes >= 0]):
+        inside = classes == label
+        outside = ~inside & (classes >= 0)
+        if outside.any():
+            maps[..., label] = np.where(
+                inside,
+                1 - ndimage.distance_transform_edt(~outside),
+                ndimage.distance_transform_edt(~inside) * outside,
+            )
+    return maps
+
+
+@compat.register
+class ActiveContourLoss(SegmentationLoss):
+    """The active contour loss (Chen et al. 2019, Eq. 10–12), a mean over classes.
+
+    With P a class's probabilities, G its truth, and c1 = 1 and c2 = 0 held fixed, which
+    is where it differs from the level set loss,
+
+        L = length · √(|∇P|² + 1e-8) + λ (μ P (G − c1)² + (1 − P) (G − c2)²),
+
+    as a mean over the valid pixels of an image, where the paper has a sum: so it does
+    not depend on the resolution but for its length. ∇P are differences to the next
+    pixel along each axis, zero across the border of the image and of void.
+
+    Args:
+        length_weight: zero or more, of the length.
+        region_weight: λ, zero or more.
+        inside_weight: μ, zero or more, of the region inside the contour.
+        classes: to average over: "present" in the image, "all", or ids.
+        from_logits: see `SegmentationLoss`, and so the others.
+        ignore_class: label of void pixels.
+        class_weight: C numbers that multiply what the classes add to the mean.
+        reduction: as in Keras.
+        name: name of the loss.
+        dtype: dtype of the computation.
+
+    Call arguments and errors: as `SegmentationLoss`.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> round(float(ActiveContourLoss()(labels, probabilities)), 4)
+    0.5001
+    """
+
+    def __init__(
+        self,
+        length_weight: float = 1.0,
+        region_weight: float = 1.0,
+        inside_weight: float = 1.0,
+        classes: Classes = "present",
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "active_contour_loss",
+        dtype: Any = None,
+    ) -> None:
+        for weight in (length_weight, region_weight, inside_weight):
+            _expect(0 <= weight < math.inf, "weights of zero or more", weight)
+        super().__init__(
+            from_logits, ignore_class, class_weight, reduction, name, dtype
+        )
+        self.length_weight = length_weight
+        self.region_weight = region_weight
+        self.inside_weight = inside_weight
+        self.classes = _check_classes(classes)
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns each pixel's length and region terms, (B, N), scaled."""
+        probabilities = _probabilities(labels, scores, self.from_logits)
+        truth = _truth(labels, probabilities)
+        # (G − 1)² and (G − 0)² of a binary G.
+        regions = self.inside_weight * probabilities * (1 - truth)
+        regions += (1 - probabilities) * truth
+        pictures = tf.reshape(probabilities, tf.shape(scores))
+        lengths = contour_lengths(pictures, _class_map(labels, scores) >= 0)
+        losses = self.length_weight * flattened(labels, lengths)
+        losses += self.region_weight * regions
+        shares = class_shares(truth, self.classes, self.class_weight)[:, tf.newaxis]
+        sums = tf.reduce_sum(shares * losses, axis=-1)
+        return _scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        return {
+            **super().get_config(),
+            "length_weight": self.length_weight,
+            "region_weight": self.region_weight,
+            "inside_weight": self.inside_weight,
+            "classes": self.classes,
+        }
+
+
+def contour_lengths(probabilities: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """√(|∇P|² + 1e-8) of each pixel and class (Chen et al. 2019, Eq. 11).
+
+    Args:
+        probabilities: (B, …, C), with any number of spatial axes.
+        valid: bool (B, …).
+
+    Returns:
+        (B, …, C).
+    """
+    rank = probabilities.shape.rank
+    valid = tf.cast(valid, probabilities.dtype)[..., tf.newaxis]
+    squares = tf.constant(_SQUARED_LENGTH_FLOOR, probabilities.dtype)
+    for axis in range(1, rank - 1):
+        here = tuple(slice(-1) if i == axis else slice(None) for i in range(rank))
+        there = tuple(slice(1, None) if i == axis else slice(None) for i in range(rank))
+        step = probabilities[there] - probabilities[here]
+        step *= valid[there] * valid[here]
+        margin = [[0, int(i == axis)] for i in range(rank)]
+        squares += tf.pad(tf.square(step), margin)
+    return tf.sqrt(squares)
+
+
+# --- Sums of losses ---
+
+
+@compat.register
+class LossSum(SegmentationLoss):
+    """A weighted sum of losses, such as cross-entropy plus Dice.
+
+    Args:
+        losses: one or more of this package's losses, alike in `from_logits`,
+            `ignore_class` and `reduction`, which are the sum's too.
+        weights: a finite number of zero or more for each; by default ones.
+        name: name of the loss.
+        dtype: dtype of the sum; each loss computes in its own.
+
+    Call arguments and errors: as `SegmentationLoss`.
+
+    Example:
+    >>> labels = tf.constant([[[0, 1]]])
+    >>> probabilities = tf.constant([[[[0.9, 0.1], [0.5, 0.5]]]])
+    >>> loss = LossSum([FocalLoss(), DiceLoss()], weights=[1.0, 0.5])
+    >>> round(float(loss(labels, probabilities)), 4)
+    0.178
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[SegmentationLoss],
+        weights: Sequence[float] | None = None,
+        name: str | None = "loss_sum",
+        dtype: Any = None,
+    ) -> None:
+        losses = list(losses)
+        weights = [1.0] * len(losses) if weights is None else list(weights)
+        _check_components(losses, weights)
+        first = losses[0]
+        super().__init__(
+            from_logits=first.from_logits,
+            ignore_class=first.ignore_class,
+            reduction=first.reduction,
+            name=name,
+            dtype=dtype,
+        )
+        self.losses = losses
+        self.weights = [float(w) for w in weights]
+
+    def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns the weighted sum of the losses of each pixel, (B, N)."""
+        total = tf.zeros(tf.shape(labels.ids), scores.dtype)
+        for loss, weight in zip(self.losses, self.weights, strict=True):
+            check_class_weight(loss.class_weight, scores.shape[-1])
+            losses = loss.pixel_losses(labels, tf.cast(scores, loss.dtype))
+            total += weight * tf.cast(losses, total.dtype)
+        return total
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this loss."""
+        config = super().get_config()
+        return {
+            "losses": [keras.losses.serialize(loss) for loss in self.losses],
+            "weights": self.weights,
+            "name": config["name"],
+            "dtype": config["dtype"],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LossSum:
+        """Recreates the sum with its losses."""
+        losses = [keras.losses.deserialize(loss) for loss in config["losses"]]
+        return cls(**{**config, "losses": losses})
+
+
+COMPARISON_LOSSES: dict[str, type[SegmentationLoss]] = {
+    "lmp": LossMaxPooling,
+    "lad": LocallyAdaptiveLoss,
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "lovasz": LovaszSoftmaxLoss,
+    "boundary": BoundaryLoss,
+    "active_contour": ActiveContourLoss,
+}
+"""The losses that are trained beside the level set loss, by name."""
+
+
+# --- What they share ---
+
+
+def class_shares(
+    truth: tf.Tensor, classes: str | list[int], class_weight: Sequence[float] | None
+) -> tf.Tensor:
+    """What each class weighs in the mean over classes, times its weight.
+
+    Args:
+        truth: (R, M, C), 0 or 1, zero on void.
+        classes: "present", "all" or ids.
+        class_weight: C numbers or None.
+
+    Returns:
+        (R, C).
+
+    Raises:
+        ValueError: for an id that is no class.
+    """
+    num_classes = truth.shape[-1]
+    present = tf.cast(tf.reduce_any(truth > 0, axis=1), truth.dtype)
+    if classes == "present":
+        chosen = present
+    elif classes == "all":
+        chosen = tf.ones_like(present)
+    else:
+        _expect(
+            all(label < num_classes for label in classes),
+            f"`classes` below {num_classes}",
+            classes,
+        )
+        mask = [float(label in classes) for label in range(num_classes)]
+        chosen = tf.ones_like(present) * tf.constant(mask, truth.dtype)
+    shares = tf.math.divide_no_nan(
+        chosen, tf.reduce_sum(chosen, axis=-1, keepdims=True)
+    )
+    if class_weight is not None:
+        shares *= tf.constant(class_weight, shares.dtype)
+    return shares
+
+
+def _probabilities(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """Probabilities (B, N, C), zero on void."""
+    valid = labels.valid[..., tf.newaxis]
+    scores = tf.where(valid, flattened(labels, scores), 0)
+    return tf.where(valid, tf.nn.softmax(scores), 0) if from_logits else scores
+
+
+def _log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
+    """Logarithms, clipped as Keras clips them."""
+    return tf.math.log(tf.clip_by_value(probabilities, keras.backend.epsilon(), 1))
+
+
+def _truth(labels: Labels, probabilities: tf.Tensor) -> tf.Tensor:
+    """Binary ground truth (B, N, C), zero on void."""
+    dtype = probabilities.dtype
+    truth = tf.one_hot(labels.ids, probabilities.shape[-1], dtype=dtype)
+    return truth * tf.cast(labels.valid, dtype)[..., tf.newaxis]
+
+
+def _class_map(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+    """The labels as pictures, int32 (B, …), −1 on void."""
+    classes = tf.where(labels.valid, labels.ids, _VOID)
+    return tf.reshape(classes, tf.shape(scores)[:-1])
+
+
+def _centres(labels: Labels, pictures: tf.Tensor, stride: int) -> Labels:
+    """Every so-many-th label along both axes of the pictures, flattened."""
+
+    def strided(flat: tf.Tensor) -> tf.Tensor:
+        chosen = tf.reshape(flat, tf.shape(pictures))[:, ::stride, ::stride]
+        return tf.reshape(chosen, tf.stack([tf.shape(pictures)[0], -1]))
+
+    return Labels(*(strided(tensor) for tensor in labels))
+
+
+def _between_zeros(pictures: tf.Tensor, stride: int) -> tf.Tensor:
+    """Puts (B, H, W) on every so-many-th pixel of (B, H·stride, W·stride)."""
+    shape, gap = tf.shape(pictures), [0, stride - 1]
+    spread = tf.pad(
+        pictures[:, :, tf.newaxis, :, tf.newaxis], [[0, 0], [0, 0], gap, [0, 0], gap]
+    )
+    return tf.reshape(spread, shape * [1, stride, stride])
+
+
+def _rows(tensor: tf.Tensor, per_image: bool) -> tf.Tensor:
+    """Keeps (B, N, …), or makes one row of the batch, (1, B·N, …)."""
+    return tensor if per_image else tf.reshape(tensor, [1, -1, *tensor.shape[2:]])
+
+
+def _pixel_shares(labels: Labels, per_image: bool, dtype: tf.DType) -> tf.Tensor:
+    """One over the number of a row's valid pixels, zero on the others, (R, M)."""
+    valid = tf.cast(_rows(labels.valid, per_image), dtype)
+    return tf.math.divide_no_nan(valid, tf.reduce_sum(valid, axis=1, keepdims=True))
+
+
+def _scaled(addends: tf.Tensor, labels: Labels) -> tf.Tensor:
+    """Scales addends (R, M) of each row's loss to (B, N) whose mean is the loss."""
+    positions = tf.cast(tf.shape(addends)[1], addends.dtype)
+    return tf.reshape(addends * positions, tf.shape(labels.ids))
+
+
+def _expect(holds: bool, expected: str, received: Any) -> None:
+    if not holds:
+        raise ValueError(f"Expected {expected}. Received: {received!r}")
+
+
+def _check_classes(classes: Classes) -> str | list[int]:
+    """Returns `classes` as JSON holds it."""
+    if isinstance(classes, str):
+        _expect(classes in ("present", "all"), '"present", "all" or ids', classes)
+        return classes
+    ids = [int(label) for label in classes]
+    _expect(
+        ids != []
+        and min(ids) >= 0
+        and len(set(ids)) == len(ids)
+        and ids == list(classes),
+        "`classes` to hold ids of classes, each once",
+        classes,
+    )
+    return ids
+
+
+def _check_components(
+    losses: Sequence[SegmentationLoss], weights: Sequence[float]
+) -> None:
+    if not losses or not all(isinstance(loss, SegmentationLoss) for loss in losses):
+        raise ValueError(
+            "Expected `losses` to hold one or more losses of tf_levelset. "
+            f"Received: {losses!r}"
+        )
+    if len(weights) != len(losses) or not all(0 <= w < float("inf") for w in weights):
+        raise ValueError(
+            f"Expected `weights` to hold {len(losses)} finite numbers of zero or more. "
+            f"Received: {weights!r}"
+        )
+    for name in ("from_logits", "ignore_class", "reduction"):
+        values = [getattr(loss, name) for loss in losses]
+        if any(value != values[0] for value in values):
+            raise ValueError(
+                f"Expected losses that are alike in `{name}`. Received: {values}"
+            )

@@ -1,0 +1,180 @@
+"""Tables 1 to 5 of Kim et al. 2019 from run folders, measured beside published."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tf_levelset.evaluation import table
+from tf_levelset.files import read_json
+from tf_levelset.published import COLUMNS, TABLES, Row, Table
+from tf_levelset.recipes import RECIPES, Recipe
+from tf_levelset.training import load_recipe
+
+NOT_RUN = "not run"
+
+# A run differs from its recipe by none of these: where files lie, and what it adds.
+_OWN = ("dataset_options", "losses", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredRun:
+    """What a run folder holds.
+
+    Args:
+        folder: the run folder.
+        recipe: as the run was begun with.
+        results: evaluations by column, see `published.COLUMNS`.
+    """
+
+    folder: Path
+    recipe: Recipe
+    results: dict[str, dict[str, Any]]
+
+    def changes(self) -> list[str]:
+        """Returns what the run does otherwise than the recipe of its name."""
+        mine, named = self.recipe.to_json(), RECIPES[self.recipe.name].to_json()
+        return [
+            f"{key}: {mine[key]} for {named[key]}"
+            for key in mine
+            if key not in _OWN and mine[key] != named[key]
+        ]
+
+
+def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
+    """Finds the run folders in folders, at any depth, that have a recipe's name.
+
+    Raises:
+        FileNotFoundError: if a path is no folder.
+    """
+    runs = []
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(f"Expected a folder with runs. Received: {path}")
+        for config in sorted(path.rglob("config.json")):
+            try:
+                recipe = load_recipe(config.parent)
+            except (ValueError, TypeError, AttributeError):
+                continue  # another program's
+            if recipe.name in RECIPES:
+                runs.append(
+                    MeasuredRun(config.parent, recipe, _results(config.parent, recipe))
+                )
+    return runs
+
+
+def tables(runs: Sequence[MeasuredRun]) -> list[dict[str, Any]]:
+    """Returns the tables as JSON's types, measured beside published.
+
+    Args:
+        runs: see `find_runs`. Of several runs of a recipe (its seeds), the mean is
+            shown.
+
+    Returns:
+        For each table its number, title, columns and rows; for each row and column
+        `published` (mIoU in %, None where the paper has none), `measured` (the mean of
+        the `values`, None where not run), and `seconds_published`, `seconds_measured`
+        a picture.
+    """
+    return [
+        {
+            "table": entry.number,
+            "title": entry.title,
+            "columns": list(entry.columns),
+            "rows": [_row(row, entry.columns, runs) for row in entry.rows],
+        }
+        for entry in TABLES
+    ]
+
+
+def markdown(runs: Sequence[MeasuredRun]) -> str:
+    """Returns the tables in the paper's layout, as Markdown."""
+    filled = tables(runs)
+    parts = [
+        "mIoU in %, measured / published; – where the paper has no number.",
+        *(_markdown(t, f) for t, f in zip(TABLES, filled, strict=True)),
+    ]
+    notes = [
+        f"- {run.folder} is not its recipe, {run.recipe.name}: {'; '.join(changes)}"
+        for run in runs
+        if (changes := run.changes())
+    ]
+    if notes:
+        parts.append("\n".join(notes) + "\n")
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _results(folder: Path, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Evaluations of a run by column: the plain ones, and those with a CRF."""
+    results = {}
+    for loss in recipe.losses:
+        path = folder / loss / "evaluation.json"
+        if path.exists():
+            results[loss] = read_json(path)
+    for path in sorted(folder.glob("evaluation-*.json")):
+        for loss, result in read_json(path).items():
+            plain = not result["flip"] and result["scales"] == [1.0]
+            same = results.get(loss, {}).get("dataset") == result["dataset"]
+            if plain and same and result.get("crf"):
+                results[f"{loss}+crf{result['crf']['iterations']}"] = result
+    return results
+
+
+def _row(
+    row: Row, columns: Sequence[str], runs: Sequence[MeasuredRun]
+) -> dict[str, Any]:
+    mine = [run for run in runs if run.recipe.name == row.recipe]
+    return {
+        "title": row.title,
+        "recipe": row.recipe,
+        "runs": [str(run.folder) for run in mine],
+        "cells": {column: _cell(row, column, mine) for column in columns},
+    }
+
+
+def _cell(row: Row, column: str, runs: Sequence[MeasuredRun]) -> dict[str, Any]:
+    results = [run.results[column] for run in runs if column in run.results]
+    values = [100 * result["mean_iou"] for result in results]
+    seconds = [sum(result["seconds_per_image"].values()) for result in results]
+    return {
+        "published": row.published.get(column),
+        "measured": _mean(values),
+        "values": values,
+        "seconds_published": (row.seconds or {}).get(column),
+        "seconds_measured": _mean(seconds),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _markdown(entry: Table, filled: dict[str, Any]) -> str:
+    heading = f"Table {entry.number}. {entry.title}" if entry.number else entry.title
+    titles = [COLUMNS[column] for column in entry.columns]
+    timed = any(row.seconds for row in entry.rows)
+    cells = [
+        [row["title"], *(_text(row["cells"][c], timed) for c in entry.columns)]
+        for row in filled["rows"]
+    ]
+    rows = [["Method", *titles], *cells]
+    if entry.by_method:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    return f"### {heading}\n\n{table(rows)}"
+
+
+def _text(cell: dict[str, Any], timed: bool) -> str:
+    """A cell, as "53.6 / 62.8", and with seconds where the paper has them."""
+    measured, published = cell["measured"], cell["published"]
+    runs = len(cell["values"])
+    shown = NOT_RUN if measured is None else f"{measured:.1f}"
+    if runs > 1:
+        shown += f" (n = {runs})"
+    shown += " / –" if published is None else f" / {published:.1f}"
+    if timed:
+        seconds, paper = cell["seconds_measured"], cell["seconds_published"]
+        shown += f"; {NOT_RUN if seconds is None else f'{seconds:.3f} s'}"
+        shown += " / –" if paper is None else f" / {paper:.3f} s"
+    return shown
