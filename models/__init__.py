@@ -66,7 +66,7 @@ def list_models() -> tuple[str, ...]:
     return tuple(_MODELS)
 
 
-def create_model(name: str, num_classes: int, **options: Any) -> keras.Model:
+def create_model(name: str, /, num_classes: int, **options: Any) -> keras.Model:
     """Returns a net by its name.
 
     Args:

@@ -58,12 +58,22 @@ def multi_scale(
         ValueError: for other scales, a net with its logits at the picture's size, or a
             bad `input_scale`.
     """
-    if not scales or scales[0] != 1 or not all(0 < s < 1 for s in scales[1:]):
+    others = tuple(scales[1:])
+    if (
+        tuple(scales[:1]) != (1,)
+        or not all(0 < s < 1 for s in others)
+        or len(set(others)) < len(others)
+    ):
         raise ValueError(
-            "Expected scales that begin with 1 and go on in (0, 1). Received: "
-            f"{tuple(scales)}"
+            "Expected scales that begin with 1 and go on in (0, 1), each once. "
+            f"Received: {tuple(scales)}"
         )
     stride = output_stride(net)
+    if len(net.outputs) != 1:
+        raise ValueError(
+            "Expected a net with one output. Received: "
+            f"{net.name!r}, which has {len(net.outputs)}"
+        )
     # --- The net on every scale ---
     images = keras.Input((None, None, 3), name="images")
     padding = net.get_layer("padding").stride

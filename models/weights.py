@@ -143,7 +143,7 @@ def load_weights(
         saved = _imagenet(backbone, top="fc6" in layers)
         report = _transfer(saved, layers, source, backbone)
     elif _holds_weights_of(source, layers):
-        model.load_weights(source)
+        _load_whole(model, source, backbone)
         report = WeightsReport(source, loaded=tuple(layers))
     else:
         report = _transfer(_read(source, layers, backbone), layers, source, backbone)
@@ -188,6 +188,17 @@ def _decimation(whole: Shape, shape: Shape) -> Shape | None:
     steps = tuple(-(-n // m) for n, m in zip(whole, shape, strict=True))
     reached = tuple(len(range(0, n, s)) for n, s in zip(whole, steps, strict=True))
     return steps if reached == shape else None
+
+
+def _load_whole(model: keras.Model, source: str, backbone: str) -> None:
+    """Loads a weights file of the net itself."""
+    try:
+        model.load_weights(source)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{_expected(source, backbone)} (A net that stands inside of another, as "
+            f"with several scales or `input_scale`, comes from a .keras file. {error})"
+        ) from error
 
 
 # --- From what is saved to our layers ---

@@ -8,10 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tf_levelset import cli, recipes
+from tf_levelset.crf import PRESETS
 from tf_levelset.recipes import Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,42 @@ def test_plain_evaluation_is_the_runs_own(finished_run: Path, tmp_path: Path) ->
     report = json.loads((finished_run / "report.json").read_text())
     seconds = result["seconds_per_image"]
     assert result == {**report["evaluation"]["ls"], "seconds_per_image": seconds}
+
+
+def test_the_panel_shows_what_was_judged(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def panel(source: object, predictors: dict[str, Any], samples: int) -> np.ndarray:
+        (predictor,) = predictors.values()
+        shown.append(predictor(np.zeros((33, 40, 3), np.uint8)))
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(cli, "panel", panel)
+    arguments = ["evaluate", str(finished_run / "ce"), "--output", str(tmp_path)]
+    assert cli.main([*arguments, "--flip"]) == 0
+    # Of a picture that is its own mirror.
+    np.testing.assert_allclose(shown[0], shown[0][:, ::-1], atol=1e-6)
+
+
+def test_crf_iterations_need_a_crf(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", str(finished_run / "ce"), "--crf-iterations", "5"]
+    assert cli.main(arguments) == 1
+    assert "Expected --crf beside --crf-iterations" in capsys.readouterr().err
+
+
+def test_evaluate_with_a_crf(finished_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydensecrf", reason="pip install 'tf-levelset[crf]'")
+    arguments = ["evaluate", str(finished_run / "ce"), "--output", str(tmp_path)]
+    assert cli.main([*arguments, "--crf", "vgg", "--crf-iterations", "5"]) == 0
+    (result,) = json.loads(
+        (tmp_path / "evaluation-val-vgg-crf5.json").read_text()
+    ).values()
+    assert result["crf"] == dataclasses.asdict(PRESETS["vgg_5"])
+    assert result["seconds_per_image"]["crf"] > 0
 
 
 def test_export(finished_run: Path, tmp_path: Path) -> None:
@@ -120,6 +159,22 @@ def test_set_changes_any_field() -> None:
     assert recipe.augmentation.photometric
 
 
+def test_set_may_be_given_again() -> None:
+    recipe = recipe_from("train --set epochs=9 --set batch_size=3 l2=0.5")
+    assert (recipe.epochs, recipe.batch_size, recipe.l2) == (9, 3, 0.5)
+
+
+def test_epochs_that_are_set_count() -> None:
+    recipe = recipe_from("train --dataset voc --set epochs=3")
+    assert (recipe.epochs, recipe.iterations) == (3, None)
+
+
+def test_another_model_falls_back_to_its_own_options() -> None:
+    recipe = recipe_from("train --model deeplab_resnet101 --width 0.1")
+    assert recipe.model == "deeplab_resnet101"
+    assert recipe.model_options == {"width": 0.1}
+
+
 def test_list_of_recipes_has_numbers_and_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -156,7 +211,18 @@ def test_smoke_leaves_nothing(
         (["train", "--dataset", "camvid"], "Expected `data_dir`"),
         (["train", "--recipe", "voc"], "Expected a recipe that --list-recipes"),
         (["train", "--recipe", "camvid", "--dataset", "voc"], "--dataset camvid"),
-        (["train", "--set", "width=1"], "Expected the fields of a recipe"),
+        (["train", "--set", "width=1"], "Expected FIELD=JSON"),
+        (["train", "--set", "iterations=2.5"], "Expected `iterations` to be an int"),
+        (
+            ["train", "--set", "model_options=5"],
+            "Expected `model_options` to be a dict",
+        ),
+        (["train", "--set", "augmentation.flipp=true"], "'augmentation.flipp=true'"),
+        (["train", "--smoke", "--output", "x"], "Expected neither --data-dir nor"),
+        (
+            ["submit", "nowhere", "out", "--crf-iterations", "5"],
+            "Expected a run folder",
+        ),
         (["train", "--set", "epochs.x=1"], "Expected FIELD=JSON"),
         (["train", "--set", "epochs"], "Expected FIELD=JSON"),
         (["train", "--loss-stride", "16"], "Expected `loss_stride` of (1, 8)"),

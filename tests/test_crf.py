@@ -26,7 +26,7 @@ needs_library = pytest.mark.skipif(
     reason="pydensecrf2 is not installed: pip install 'tf-levelset[crf]'",
 )
 
-HEIGHT, WIDTH = 13, 18
+HEIGHT, WIDTH = 13, 18  # about 16×16
 """Not square: what takes one axis for the other must fail."""
 
 Crf = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -276,6 +276,7 @@ def test_under_mixed_float16() -> None:
         {"multipliers": [("bias", 2.0)]},
         {"multipliers": [("bias", -2.0, 0.0)]},
         {"multipliers": [(1, 2.0, 0.0)]},
+        {"multipliers": [("fc8(", 2.0, 0.0)]},
     ],
 )
 def test_bad_arguments_raise(options: dict[str, Any]) -> None:

@@ -13,8 +13,10 @@ import pytest
 from tf_levelset import CrossEntropyLevelSetLoss
 from tf_levelset.datasets import Augmentation, list_datasets, load_dataset
 from tf_levelset.models import list_models
+from tf_levelset.models.deeplab import RESNET101_MULTIPLIERS
+from tf_levelset.models.fcn import FCN_MULTIPLIERS
 from tf_levelset.optimizers import CaffeSGD
-from tf_levelset.recipes import DEFAULTS, RECIPES, Recipe, smoke
+from tf_levelset.recipes import DEFAULTS, RECIPES, Recipe, smoke, with_model
 from tf_levelset.training import train
 
 # None of its values is the default.
@@ -98,6 +100,12 @@ def test_unknown_fields_raise() -> None:
         ("loss_stride", 4),
         ("iterations", 0),
         ("schedule", "cosine"),
+        ("iterations", 2.5),
+        ("batch_size", 2.5),
+        ("seed", "1"),
+        ("learning_rate", "high"),
+        ("model_options", 5),
+        ("level_set", 3),
     ],
 )
 def test_bad_values_raise(name: str, value: Any) -> None:
@@ -156,7 +164,7 @@ def test_recipes_name_what_there_is(name: str) -> None:
 def test_the_papers_recipes(
     net: str, learning_rate: float, crop: int, l2: float
 ) -> None:
-    # Kim et al. 2019, Section 4.2.
+    # Kim et al. 2019, Section 4.2, which names "poly" for ResNet101 alone.
     recipes = [
         r for name, r in RECIPES.items() if name in (f"{d}-{net}" for d in PAPER)
     ]
@@ -202,6 +210,23 @@ def test_the_papers_rates() -> None:
     }
 
 
+# --- Another net ---
+
+
+def test_another_net_brings_its_own_rates_and_options() -> None:
+    recipe = with_model(RECIPES["voc-deeplab_largefov"], "deeplab_resnet101")
+    assert recipe.model == "deeplab_resnet101"
+    assert recipe.multipliers == RESNET101_MULTIPLIERS
+    assert recipe.model_options == {"weights": "imagenet"}
+    assert recipe.learning_rate == 0.004  # the recipe's
+    fcn = with_model(recipe, "fcn8s_vgg16")
+    assert fcn.multipliers == FCN_MULTIPLIERS
+    small = with_model(RECIPES["camvid"], "fcn8s_vgg16")
+    assert small.multipliers == RECIPES["camvid"].multipliers  # one rate for all
+    assert small.model_options == {"width": 0.25}
+    assert with_model(small, "fcn8s_vgg16") is small
+
+
 # --- Smoke tests ---
 
 
@@ -236,7 +261,7 @@ def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
     report = train(recipe, tmp_path)
     assert tuple(report["evaluation"]) == recipe.losses
     for loss, result in report["evaluation"].items():
-        assert result["images"] == 2
+        assert result["images"] == 4
         (*_, last) = json.loads((tmp_path / loss / "history.json").read_text())
         assert last["step"] == 2
         assert np.isfinite(last["loss"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tf_levelset.registry import call_with_options
@@ -19,6 +21,20 @@ def test_passes_arguments_and_options() -> None:
 def test_unknown_options_raise() -> None:
     with pytest.raises(ValueError, match="Expected options that 'double' takes"):
         call_with_options("double", double, 3, factor=5)
+
+
+def test_what_is_fixed_is_no_option() -> None:
+    triple = partial(double, times=3)
+    assert call_with_options("triple", triple, 3) == 9
+    with pytest.raises(ValueError, match=r"'triple' takes.*\['times'\] are fixed"):
+        call_with_options("triple", triple, 3, times=5)
+
+
+def test_options_may_be_called_name() -> None:
+    def named(value: int, *, name: str) -> str:
+        return name * value
+
+    assert call_with_options("named", named, 2, name="x") == "xx"
 
 
 def test_errors_inside_are_left_as_they_are() -> None:

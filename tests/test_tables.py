@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tf_levelset import cli
+from tf_levelset.crf import PRESETS
 from tf_levelset.recipes import RECIPES, Recipe
 from tf_levelset.tables import find_runs, markdown, tables
 
@@ -19,7 +20,7 @@ def result(miou: float, crf: int | None = None, **changes: Any) -> dict[str, Any
         "dataset": "voc/val",
         "flip": False,
         "scales": [1.0],
-        "crf": crf and {"iterations": crf},
+        "crf": crf and dataclasses.asdict(PRESETS[f"vgg_{crf}"]),
         "mean_iou": miou,
         "seconds_per_image": {"net": 0.25, "crf": 2.0 if crf else 0.0},
         **changes,
@@ -53,14 +54,16 @@ def runs(tmp_path: Path) -> Path:
         tmp_path / "a" / "evaluation-zz.json",
         {"ce": result(0.9, crf=10, dataset="voc/train")},
     )
-    write_run(
-        tmp_path / "c",
-        dataclasses.replace(
-            RECIPES["voc-deeplab_resnet101-losses"], iterations=5, losses=("ce", "lmp")
-        ),
-        ce=0.5,
-        lmp=0.51,
+    # Nor is this: the CRF of another backbone.
+    write(
+        tmp_path / "b" / "evaluation-val-crf10.json",
+        {"ls": result(0.9, crf=10) | {"crf": dataclasses.asdict(PRESETS["resnet_10"])}},
     )
+    losses = RECIPES["voc-deeplab_resnet101-losses"]
+    write_run(
+        tmp_path / "c", dataclasses.replace(losses, losses=("ce", "lmp")), lmp=0.51
+    )
+    write_run(tmp_path / "d", dataclasses.replace(losses, iterations=5), lmp=0.1)
     write(tmp_path / "other" / "config.json", {"of": "another program"})
     write(tmp_path / "list" / "config.json", [1])
     return tmp_path
@@ -117,8 +120,38 @@ def test_the_papers_layout(runs: Path) -> None:
     assert "66.0 (n = 2) / 66.7; 0.250 s / 0.025 s" in text
     (lmp,) = (line for line in text.splitlines() if line.startswith("| LMP"))
     assert lmp.replace(" ", "") == "|LMP|51.0/76.3|"
-    assert "not its recipe, voc-deeplab_resnet101-losses: iterations: 5 for" in text
-    assert "runs/b" not in text  # another seed is the same recipe
+
+
+def test_runs_that_are_not_their_recipe_are_left_out(runs: Path) -> None:
+    text = markdown(find_runs([runs]))
+    assert (
+        f"Left out: {runs / 'd'}, which is not its recipe, "
+        "voc-deeplab_resnet101-losses: iterations: 5 for 20000" in text
+    )
+    assert str(runs / "b") not in text  # another seed is the same recipe
+    (fifth,) = (t for t in tables(find_runs([runs])) if t["table"] == 5)
+    (row,) = fifth["rows"]
+    assert row["runs"] == [str(runs / "c")]
+    assert row["left_out"] == {str(runs / "d"): ["iterations: 5 for 20000"]}
+    assert row["cells"]["lmp"]["values"] == pytest.approx([51.0])
+
+
+@pytest.mark.parametrize(
+    ("options", "is_the_recipe"),
+    [({"sbd_dir": "elsewhere"}, True), ({"list_file": "some.txt"}, False)],
+)
+def test_where_files_lie_is_no_change(
+    tmp_path: Path, options: dict[str, str], is_the_recipe: bool
+) -> None:
+    recipe = RECIPES["voc-deeplab_largefov"]
+    recipe = dataclasses.replace(recipe, dataset_options=options)
+    write_run(tmp_path, recipe, ce=0.5)
+    (run,) = find_runs([tmp_path])
+    assert (not run.changes()) == is_the_recipe
+
+
+def test_a_run_that_is_named_twice_counts_once(runs: Path) -> None:
+    assert len(find_runs([runs, runs / "a"])) == len(find_runs([runs])) == 4
 
 
 def test_command(

@@ -264,6 +264,17 @@ def test_losses_can_be_added_to_a_run(tmp_path: Path, tiny_recipe: Recipe) -> No
     assert training.load_recipe(tmp_path).losses == ("ce", "lmp")
     with pytest.raises(ValueError, match="epochs: 1 there, 2 asked for"):
         training.train(tiny_recipe, tmp_path)
+    # With options of its own, which those that are there must not change.
+    options = {"lmp": {"ratio": 0.5}}
+    other = dataclasses.replace(recipe, losses=("lmp",), loss_options=options)
+    with pytest.raises(ValueError, match=r"loss_options: \{\} there"):
+        training._check_same(tmp_path, other)
+    options = {"dice": {"weight": 0.5}}
+    other = dataclasses.replace(recipe, losses=("dice",), loss_options=options)
+    training._check_same(tmp_path, other)
+    merged = training._with_earlier_losses(other, tmp_path)
+    assert merged.losses == ("ce", "lmp", "dice")
+    assert merged.loss_options == options
 
 
 def test_a_folder_of_an_older_recipe_is_resumed(
@@ -304,8 +315,12 @@ def test_a_multi_scale_net_is_trained_by_the_sum_of_four_losses(
 
     training.train(recipe, tmp_path)
     (row,) = json.loads((tmp_path / "ls" / "history.json").read_text())
-    # The metrics are the fused output's, under their own names.
+    # The metrics are the fused output's, under their own names; the loss is the sum.
     assert {"mean_iou", "val_mean_iou", "level_set_energy_per_pixel"} <= set(row)
+    for split in ("", "val_"):
+        parts = [row[f"{split}{name}_loss"] for name in run.trained.output_names]
+        assert len(parts) == 4
+        assert row[f"{split}loss"] == pytest.approx(sum(parts), rel=1e-4)
     model = keras.models.load_model(tmp_path / "ls" / "model.keras", compile=False)
     assert model(np.zeros((1, 20, 30, 3))).shape == (1, 20, 30, 8)
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tf_levelset.crf import PRESETS, DenseCRF, refined
 from tf_levelset.datasets import Source, list_datasets, load_dataset
 from tf_levelset.evaluation import (
+    Predictor,
     augmented,
     evaluate,
     load_predictors,
@@ -27,7 +28,7 @@ from tf_levelset.export import export
 from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.models import list_models
 from tf_levelset.published import COLUMNS, TABLES
-from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke
+from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke, with_model
 from tf_levelset.schedules import SCHEDULES
 from tf_levelset.submission import write_submission
 from tf_levelset.tables import find_runs, markdown, tables
@@ -100,11 +101,13 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument(
         "--smoke",
         action="store_true",
-        help="run the recipe in seconds, tiny, on made pictures, and leave nothing",
+        help="run the recipe in seconds and leave nothing: its losses and rates on a "
+        "tiny net, two steps, made pictures",
     )
     recipe.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         metavar="FIELD=JSON",
         help="any field of the recipe, such as model_options.rates=[1,2,3,4]",
     )
@@ -136,7 +139,11 @@ def _add_train(commands: Any) -> None:
         help="where the loss is taken: the net's output stride, or 1",
     )
     model = command.add_argument_group("model")
-    model.add_argument("--model", choices=list_models())
+    model.add_argument(
+        "--model",
+        choices=list_models(),
+        help="instead of the recipe's, without its own options",
+    )
     model.add_argument("--width", type=float, help="multiplies the filters")
     model.add_argument("--depth", type=float, help="multiplies the layers of a block")
     model.add_argument("--dilation", type=int, help="of fc6")
@@ -206,7 +213,7 @@ def _add_crf(command: argparse.ArgumentParser) -> None:
         choices=("resnet", "vgg"),
         help="refine the answers by a dense CRF, with the parameters of this backbone",
     )
-    command.add_argument("--crf-iterations", type=int, default=10)
+    command.add_argument("--crf-iterations", type=int, help="default: 10")
 
 
 def _add_tables(commands: Any) -> None:
@@ -244,6 +251,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     given = {key: value for key, value in vars(options).items() if value is not None}
     if given.get("weights") == "none":
         given["weights"] = None
+    if "model" in given:
+        recipe = with_model(recipe, given["model"])
     changes: dict[str, Any] = {}
     for group, names in _GROUPS.items():
         values = {name: given[name] for name in names if name in given}
@@ -295,7 +304,18 @@ def _assigned(recipe: Recipe, assignment: str) -> Recipe:
             f"Received: {assignment!r}"
         )
     values[field] = {**values[field], item: value} if dot else value
-    return Recipe.from_json(values)
+    if field == "epochs":
+        values["iterations"] = None
+    try:
+        return Recipe.from_json(values)
+    except ValueError as error:
+        # Of an unknown field or item, only what was asked for is of interest.
+        whole = "the fields of a recipe" in str(error)
+        raise ValueError(
+            f"Expected FIELD=JSON of the recipe's kind. Received: {assignment!r}"
+            if whole
+            else str(error)
+        ) from error
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -304,6 +324,13 @@ def _train(options: argparse.Namespace) -> None:
         return
     recipe = recipe_of(options)
     if getattr(options, "smoke", False):
+        for name in ("output", "data_dir"):
+            if hasattr(options, name):
+                raise ValueError(
+                    "Expected neither --data-dir nor --output with --smoke, which "
+                    "makes its pictures and leaves nothing. "
+                    f"Received: {getattr(options, name)}"
+                )
         _smoke(recipe)
         return
     run_dir = getattr(options, "output", Path("runs") / recipe.name)
@@ -394,9 +421,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     folder = options.output or (path if is_run else Path())
     stem = "-".join([split, *_test_time(options)])
     write_json(folder / f"evaluation-{stem}.json", results)
-    if crf is not None:
-        named = {name: refined(predictor, crf) for name, predictor in named.items()}
-    write_png(folder / f"panel-{stem}.png", panel(source, named, 4))
+    shown = {name: _at_test_time(p, options) for name, p in named.items()}
+    write_png(folder / f"panel-{stem}.png", panel(source, shown, 4))
     print(f"\nWrote {folder / f'evaluation-{stem}.json'} and the panel beside it.")
 
 
@@ -410,12 +436,16 @@ def _submit(options: argparse.Namespace) -> None:
     (predictor,) = predictors.values()
     recipe = _recipe_for(options.model, options.dataset)
     source = _source(options, recipe, options.split)
-    predictor = augmented(predictor, flip=options.flip, scales=tuple(options.scales))
-    crf = _crf(options)
-    if crf is not None:
-        predictor = refined(predictor, crf)
+    predictor = _at_test_time(predictor, options)
     paths = write_submission(predictor, source, options.folder, recipe.dataset)
     print(f"Wrote {len(paths)} files into {options.folder}.")
+
+
+def _at_test_time(predictor: Predictor, options: argparse.Namespace) -> Predictor:
+    """A predictor with what the command line asks for: averages, then the CRF."""
+    predictor = augmented(predictor, flip=options.flip, scales=tuple(options.scales))
+    crf = _crf(options)
+    return predictor if crf is None else refined(predictor, crf)
 
 
 def _source(options: argparse.Namespace, recipe: Recipe, split: str) -> Source:
@@ -427,10 +457,17 @@ def _source(options: argparse.Namespace, recipe: Recipe, split: str) -> Source:
 
 
 def _crf(options: argparse.Namespace) -> DenseCRF | None:
+    iterations = options.crf_iterations
     if options.crf is None:
+        if iterations is not None:
+            raise ValueError(
+                f"Expected --crf beside --crf-iterations. Received: {iterations} alone"
+            )
         return None
     parameters = PRESETS[f"{options.crf}_10"]
-    return dataclasses.replace(parameters, iterations=options.crf_iterations)
+    if iterations is None:
+        return parameters
+    return dataclasses.replace(parameters, iterations=iterations)
 
 
 def _test_time(options: argparse.Namespace) -> list[str]:
@@ -438,9 +475,8 @@ def _test_time(options: argparse.Namespace) -> list[str]:
     names = ["flip"] if options.flip else []
     if tuple(options.scales) != (1.0,):
         names += [f"{scale:g}" for scale in options.scales]
-    if options.crf is not None:
-        names += [f"crf{options.crf_iterations}"]
-    return names
+    crf = _crf(options)
+    return names if crf is None else [*names, f"{options.crf}-crf{crf.iterations}"]
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -107,6 +107,13 @@ def _checked(multiplier: Sequence[Any]) -> tuple[str, float, float]:
             f"{multiplier!r}"
         )
     pattern, rate, decay = multiplier
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            "Expected multipliers that begin with a regular expression. Received: "
+            f"{multiplier!r} ({error})"
+        ) from error
     if not (0 <= rate < float("inf") and 0 <= decay < float("inf")):
         raise ValueError(
             f"Expected multipliers of zero or more. Received: {multiplier!r}"

@@ -81,7 +81,7 @@ TABLES = (
     ),
     Table(
         2,
-        "PASCAL-Context val",
+        "PASCAL-Context val, which the paper calls test",
         _COMPARISON,
         (
             _row(

@@ -39,6 +39,11 @@ FROM_SCRATCH: Multipliers = (("/(bias|gamma|beta)", 1.0, 0.0),)
 """One rate for all, where no layer was trained before; no decay but on the kernels."""
 
 
+_INTEGERS = ("epochs", "iterations", "batch_size", "step_size", "loss_stride", "seed")
+_NUMBERS = ("learning_rate", "power", "gamma", "momentum", "l2", "input_scale")
+_OPTIONS = ("dataset_options", "model_options", "level_set", "loss_options")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A training run.
@@ -101,6 +106,15 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in _INTEGERS:
+            value = getattr(self, name)
+            given = value is not None or name != "iterations"
+            self._require(name, not given or type(value) is int, "to be an integer")
+        for name in _NUMBERS:
+            number = isinstance(getattr(self, name), int | float)
+            self._require(name, number, "to be a number")
+        for name in _OPTIONS:
+            self._require(name, isinstance(getattr(self, name), dict), "to be a dict")
         for name in ("epochs", "batch_size", "learning_rate", "input_scale"):
             self._require(name, getattr(self, name) > 0, "to be positive")
         positive = self.iterations is None or self.iterations > 0
@@ -180,6 +194,9 @@ _ALL: dict[str, Any] = {
 _FCN_AND_VGG16: dict[str, Any] = {
     **_ALL,
     "learning_rate": 0.004,
+    # Section 4.2 names it for ResNet101 alone; DeepLab's second version trains
+    # LargeFOV by it too.
+    "schedule": "poly",
     "l2": 1e-4,
     "augmentation": Augmentation(crop=(512, 512), flip=True),
 }
@@ -200,6 +217,7 @@ _RESNET101: dict[str, Any] = {
     **_ALL,
     "level_set": {"level_set_weight": 4e-4},
     "learning_rate": 0.00025,
+    "schedule": "poly",
     "l2": 5e-4,
     "multipliers": RESNET101_MULTIPLIERS,
     # The paper names crop and flip; the scales are those of the scheme it takes.
@@ -214,6 +232,28 @@ _NETS: dict[str, dict[str, Any]] = {
     "deeplab_resnet101": _RESNET101,
     "deeplab_msc_resnet101": _RESNET101,
 }
+
+
+def with_model(recipe: Recipe, model: str) -> Recipe:
+    """Returns a recipe on another net.
+
+    What only the old net understands falls away: its own options, and its per-layer
+    rates, for which the new net's stand in.
+
+    Args:
+        recipe: any.
+        model: a name of `tf_levelset.models.list_models()`.
+    """
+    if model == recipe.model:
+        return recipe
+    kept = ("width", "depth", "weights")
+    options = {k: v for k, v in recipe.model_options.items() if k in kept}
+    multipliers = recipe.multipliers
+    if multipliers != FROM_SCRATCH:
+        multipliers = _NETS.get(model, _FCN)["multipliers"]
+    return dataclasses.replace(
+        recipe, model=model, model_options=options, multipliers=multipliers
+    )
 
 
 def _paper(dataset: str, model: str, **changes: Any) -> Recipe:
@@ -346,7 +386,7 @@ def smoke(recipe: Recipe) -> Recipe:
     Returns:
         A recipe without a name, on synthetic scenes.
     """
-    options: dict[str, Any] = {"num_samples": 2, "size": [33, 41]}
+    options: dict[str, Any] = {"num_samples": 4, "size": [33, 41]}
     if recipe.dataset in _NUM_CLASSES:
         options["num_classes"] = _NUM_CLASSES[recipe.dataset]
     tiny: dict[str, Any] = {"width": 0.02, "depth": 0.01}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_levelset.crf import PRESETS
 from tf_levelset.evaluation import table
 from tf_levelset.files import read_json
 from tf_levelset.published import COLUMNS, TABLES, Row, Table
@@ -15,8 +16,9 @@ from tf_levelset.training import load_recipe
 
 NOT_RUN = "not run"
 
-# A run differs from its recipe by none of these: where files lie, and what it adds.
-_OWN = ("dataset_options", "losses", "seed")
+# A run differs from its recipe by none of these: what it adds, and where files lie.
+_OWN = ("losses", "seed")
+_PLACES = ("sbd_dir", "context_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,9 @@ class MeasuredRun:
     def changes(self) -> list[str]:
         """Returns what the run does otherwise than the recipe of its name."""
         mine, named = self.recipe.to_json(), RECIPES[self.recipe.name].to_json()
+        for values in (mine, named):
+            for place in _PLACES:
+                values["dataset_options"].pop(place, None)
         return [
             f"{key}: {mine[key]} for {named[key]}"
             for key in mine
@@ -49,7 +54,7 @@ def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
     Raises:
         FileNotFoundError: if a path is no folder.
     """
-    runs = []
+    runs: dict[Path, MeasuredRun] = {}
     for path in paths:
         if not path.is_dir():
             raise FileNotFoundError(f"Expected a folder with runs. Received: {path}")
@@ -59,10 +64,9 @@ def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
             except (ValueError, TypeError, AttributeError):
                 continue  # another program's
             if recipe.name in RECIPES:
-                runs.append(
-                    MeasuredRun(config.parent, recipe, _results(config.parent, recipe))
-                )
-    return runs
+                results = _results(config.parent, recipe)
+                runs[config.resolve()] = MeasuredRun(config.parent, recipe, results)
+    return list(runs.values())
 
 
 def tables(runs: Sequence[MeasuredRun]) -> list[dict[str, Any]]:
@@ -70,7 +74,8 @@ def tables(runs: Sequence[MeasuredRun]) -> list[dict[str, Any]]:
 
     Args:
         runs: see `find_runs`. Of several runs of a recipe (its seeds), the mean is
-            shown.
+            shown. Runs that are not what their recipe says are listed with what they
+            changed, and counted nowhere.
 
     Returns:
         For each table its number, title, columns and rows; for each row and column
@@ -97,7 +102,8 @@ def markdown(runs: Sequence[MeasuredRun]) -> str:
         *(_markdown(t, f) for t, f in zip(TABLES, filled, strict=True)),
     ]
     notes = [
-        f"- {run.folder} is not its recipe, {run.recipe.name}: {'; '.join(changes)}"
+        f"- Left out: {run.folder}, which is not its recipe, {run.recipe.name}: "
+        f"{'; '.join(changes)}"
         for run in runs
         if (changes := run.changes())
     ]
@@ -117,19 +123,30 @@ def _results(folder: Path, recipe: Recipe) -> dict[str, dict[str, Any]]:
         for loss, result in read_json(path).items():
             plain = not result["flip"] and result["scales"] == [1.0]
             same = results.get(loss, {}).get("dataset") == result["dataset"]
-            if plain and same and result.get("crf"):
+            if plain and same and result.get("crf") == _crf(recipe, result):
                 results[f"{loss}+crf{result['crf']['iterations']}"] = result
     return results
+
+
+def _crf(recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
+    """The CRF that belongs to a recipe's net, with a result's iterations."""
+    net = "resnet" if "resnet" in recipe.model else "vgg"
+    iterations = (result.get("crf") or {}).get("iterations", 10)
+    return dataclasses.asdict(
+        dataclasses.replace(PRESETS[f"{net}_10"], iterations=iterations)
+    )
 
 
 def _row(
     row: Row, columns: Sequence[str], runs: Sequence[MeasuredRun]
 ) -> dict[str, Any]:
-    mine = [run for run in runs if run.recipe.name == row.recipe]
+    named = [run for run in runs if run.recipe.name == row.recipe]
+    mine = [run for run in named if not run.changes()]
     return {
         "title": row.title,
         "recipe": row.recipe,
         "runs": [str(run.folder) for run in mine],
+        "left_out": {str(r.folder): c for r in named if (c := r.changes())},
         "cells": {column: _cell(row, column, mine) for column in columns},
     }
 

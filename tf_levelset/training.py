@@ -111,7 +111,11 @@ def _check_same(run_dir: Path, recipe: Recipe) -> None:
     if not path.exists():
         return
     values, found = recipe.to_json(), _with_defaults(read_json(path))
-    # Losses may be added: each has a folder of its own.
+    # Losses may be added, with their options: each has a folder of its own.
+    common = set(values["losses"]) & set(found.get("losses", ()))
+    for recipe_values in (values, found):
+        options = recipe_values.get("loss_options", {})
+        recipe_values["loss_options"] = {k: options[k] for k in common & set(options)}
     differ = sorted(
         k for k in values | found if k != "losses" and values.get(k) != found.get(k)
     )
@@ -129,9 +133,14 @@ def _check_same(run_dir: Path, recipe: Recipe) -> None:
 def _with_earlier_losses(recipe: Recipe, run_dir: Path) -> Recipe:
     """The recipe with the losses that the folder was asked for before."""
     path = run_dir / "config.json"
-    earlier = read_json(path)["losses"] if path.exists() else []
-    losses = tuple(dict.fromkeys([*earlier, *recipe.losses]))
-    return dataclasses.replace(recipe, losses=losses)
+    if not path.exists():
+        return recipe
+    earlier = load_recipe(run_dir)
+    return dataclasses.replace(
+        recipe,
+        losses=tuple(dict.fromkeys([*earlier.losses, *recipe.losses])),
+        loss_options={**earlier.loss_options, **recipe.loss_options},
+    )
 
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -443,11 +452,16 @@ class _Recorder(keras.callbacks.Callback):
         self.interrupts.raise_if_requested()
 
     def _values(self, logs: dict[str, Any]) -> dict[str, float]:
-        """Keras' values; where there are several outputs, the fused one's metrics."""
-        prefix = f"{self.run.trained.output_names[-1]}_"
+        """Keras' values. Of several outputs the fused one's metrics go by their names;
+        each output's loss keeps its prefix, beside their sum, `loss`.
+        """
+        fused = self.run.trained.output_names[-1]
+        values = {key: float(value) for key, value in logs.items()}
+        if self.run.outputs == 1:
+            return values
         return {
-            key if self.run.outputs == 1 else key.replace(prefix, "", 1): float(value)
-            for key, value in logs.items()
+            key if key.endswith("loss") else key.replace(f"{fused}_", "", 1): value
+            for key, value in values.items()
         }
 
 

@@ -47,6 +47,11 @@ def test_nets_over_scales_take_the_options_of_the_single_net(name: str) -> None:
             assert key == "name" or options[key] == parameter
 
 
+def test_the_stride_in_a_name_is_no_option() -> None:
+    with pytest.raises(ValueError, match="options that 'fcn8s_vgg16' takes"):
+        create_model("fcn8s_vgg16", 3, stride=32, **TINY)
+
+
 def test_unknown_names_raise() -> None:
     with pytest.raises(ValueError, match=r"Expected a model of .* Received: 'unet'"):
         create_model("unet", 3)

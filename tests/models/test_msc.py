@@ -27,7 +27,12 @@ from model_tester import (
 )
 
 from tf_levelset import compat
-from tf_levelset.models import create_model, multi_scale, output_stride
+from tf_levelset.models import (
+    create_model,
+    deeplab_msc_largefov,
+    multi_scale,
+    output_stride,
+)
 from tf_levelset.models.deeplab import LARGEFOV_MULTIPLIERS
 from tf_levelset.optimizers import CaffeSGD
 
@@ -223,12 +228,27 @@ def test_the_name_and_the_single_net_remain() -> None:
 
 
 @pytest.mark.parametrize(
-    "scales", [(), (0.5,), (1.0, 1.0), (1.0, 0.0), (1.0, float("nan")), (1.0, 2.0)]
+    "scales",
+    [
+        (),
+        (0.5,),
+        (1.0, 1.0),
+        (1.0, 0.0),
+        (1.0, float("nan")),
+        (1.0, 2.0),
+        (1, 0.5, 0.5),
+    ],
 )
 def test_bad_scales_raise(scales: Sequence[float]) -> None:
     single = keras.Sequential()
     with pytest.raises(ValueError, match=r"Expected scales .* Received"):
         multi_scale(single, scales=scales)
+
+
+def test_nets_over_scales_already_raise() -> None:
+    twice = deeplab_msc_largefov(3, upsample=False, **TINY)
+    with pytest.raises(ValueError, match=r"one output. Received: .* has 4"):
+        multi_scale(twice)
 
 
 def test_nets_at_the_pictures_size_raise() -> None:

@@ -592,6 +592,19 @@ def test_nets_inside_of_nets(tmp_path: Path, source: str) -> None:
         assert_layer_equal(values(theirs)[name], arrays)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+def test_weights_files_of_nets_inside_of_nets_raise(tmp_path: Path) -> None:
+    # They have the same arrays at other places; a .keras file does it.
+    path = tmp_path / "msc.weights.h5"
+    deeplab_msc_largefov(5, width=NARROW).save_weights(path)
+    ours = narrow_largefov()
+    before = values(ours)
+    with pytest.raises(ValueError, match=r"Expected .* comes from a \.keras file"):
+        load_weights(ours, path, backbone="vgg16")
+    for name, arrays in values(ours).items():
+        assert_layer_equal(before[name], arrays)
+
+
 def test_weights_of_this_very_net_after_training(tmp_path: Path) -> None:
     # Such a file holds the optimizer's and the metrics' variables too.
     theirs, ours = narrow_largefov(), narrow_largefov()
