@@ -72,10 +72,15 @@ def test_handlers_are_restored(error: type[BaseException] | None) -> None:
 
 
 def test_afterwards_ctrl_c_is_what_it_was() -> None:
-    with Interrupts():
-        pass
-    with pytest.raises(KeyboardInterrupt):
-        send(signal.SIGINT)
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interrupts():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_request_outlives_the_block() -> None:
