@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tf_levelset.compat import KERAS_3
+
 if TYPE_CHECKING:
     from tf_levelset.recipes import Recipe
+
+
+@pytest.fixture(scope="session")
+def tfa() -> Any:
+    """The package tensorflow_addons."""
+    if KERAS_3:
+        pytest.skip("tensorflow-addons imports only with Keras 2")
+    with warnings.catch_warnings():
+        # It announces the end of its life, and is older than its dependencies.
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("tensorflow_addons")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,10 @@ import numpy as np
 import pytest
 
 from tf_levelset import CrossEntropyLevelSetLoss, MeanIoU
-from tf_levelset.compat import KERAS_3
 from tf_levelset.optimizers import CaffeSGD
 
 # TFA and Keras' HDF5 files announce the end of their lives again and again.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def tfa() -> Any:
-    if KERAS_3:
-        pytest.skip("tensorflow-addons imports only with Keras 2")
-    with warnings.catch_warnings():
-        # It announces the end of its life, and is older than its dependencies.
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("tensorflow_addons")
 
 
 def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,6 @@ from PIL import Image
 
 from tf_levelset import boundary_metrics as bm
 from tf_levelset import metrics
-from tf_levelset.compat import KERAS_3
 
 Ids = npt.NDArray[np.int64]
 
@@ -338,13 +336,7 @@ def test_a_picture_of_one_class_has_no_band() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", MODES)
-def test_trimap_equals_a_band_made_with_addons(mode: str) -> None:
-    if KERAS_3:
-        pytest.skip("tensorflow-addons imports only with Keras 2")
-    with warnings.catch_warnings():
-        # It announces the end of its life, and is older than its dependencies.
-        warnings.simplefilter("ignore")
-        tfa = pytest.importorskip("tensorflow_addons")
+def test_trimap_equals_a_band_made_with_addons(tfa: Any, mode: str) -> None:
     for seed in range(12):
         labels, predictions = random_picture(seed)
         distances = np.full(labels.shape, np.inf)
