@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset.constants import IMAGENET_MEAN_RGB
-
-VOID = 255
+from tf_levelset.datasets.window import VOID, Window, image_window, label_window
 
 # The ranges of the mild photometric jitter.
 _BRIGHTNESS = 24.0  # added, of 255
@@ -120,6 +119,9 @@ def augment(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Applies an augmentation to one sample.
 
+    It does at once what `resize`, `random_crop`, `random_flip`, `random_photometric`
+    and `pad` do one after the other, and makes no pixel that the crop leaves out.
+
     Args:
         image: (H, W, 3), RGB in [0, 255], any numeric dtype.
         labels: (H, W), an integer dtype, void being 255.
@@ -133,21 +135,19 @@ def augment(
     scale_seed, crop_seed, flip_seed, color_seed = tf.unstack(
         tf.random.experimental.stateless_split(seed, 4)
     )
-    image = tf.cast(image, tf.float32)
-    if not (
-        augmentation.resize is augmentation.resize_scale is augmentation.scale is None
-    ):
-        size = _resized_size(tf.shape(labels), scale_seed, augmentation)
-        image, labels = resize(image, labels, size)
+    size = _resized_size(tf.shape(labels), scale_seed, augmentation)
+    start, window = tf.zeros_like(size), size
     if augmentation.crop is not None:
-        image, labels = random_crop(image, labels, crop_seed, augmentation.crop)
-    if augmentation.flip:
-        image, labels = random_flip(image, labels, flip_seed)
+        start, window = _random_place(size, crop_seed, augmentation.crop)
+    flip = _coin(flip_seed) if augmentation.flip else tf.constant(False)
+    # Padding comes after the jitter: it keeps the colour that models turn into zero.
+    crop = None if augmentation.photometric else augmentation.crop
+    least_size = crop or (1, 1)
+    image, labels = _cut_out(image, labels, size, start, window, flip, least_size)
     if augmentation.photometric:
         image, labels = random_photometric(image, labels, color_seed)
-    if augmentation.crop is not None:
-        # After the jitter: padding keeps the colour that models turn into zero.
-        image, labels = pad(image, labels, augmentation.crop)
+        if augmentation.crop is not None:
+            image, labels = pad(image, labels, augmentation.crop)
     return image, labels
 
 
@@ -210,12 +210,7 @@ def random_crop(
     Returns:
         Image and labels of that window: (min(H, height), min(W, width)).
     """
-    old = tf.shape(labels)
-    window = tf.minimum(old, tf.constant(size, tf.int32))
-    free = old - window + 1
-    # 53 random bits against at most a few thousand places: uniform for our purpose.
-    uniform = tf.random.stateless_uniform([2], seed, dtype=tf.float64)
-    start = tf.cast(tf.floor(uniform * tf.cast(free, tf.float64)), tf.int32)
+    start, window = _random_place(tf.shape(labels), seed, size)
     stop = start + window
     return (
         image[start[0] : stop[0], start[1] : stop[1]],
@@ -259,9 +254,8 @@ def random_flip(
     Returns:
         Image and labels, of the same shapes.
     """
-    flip = tf.random.stateless_uniform([], seed) < 0.5
     return tf.cond(
-        flip,
+        _coin(seed),
         lambda: (image[:, ::-1], labels[:, ::-1]),
         lambda: (image, labels),
     )
@@ -302,6 +296,57 @@ def _chrominance_matrix(saturation: tf.Tensor, hue: tf.Tensor) -> tf.Tensor:
     to_yiq = tf.constant(_RGB_TO_YIQ.T, tf.float32)
     to_rgb = tf.constant(_YIQ_TO_RGB.T, tf.float32)
     return to_yiq @ tf.transpose(turn) @ to_rgb
+
+
+def _cut_out(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    size: tf.Tensor,
+    start: tf.Tensor,
+    window: tf.Tensor,
+    flip: tf.Tensor,
+    least_size: tuple[int, int],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the padded window of the resized pair, by one call out of TensorFlow."""
+
+    def cut_out(
+        image: np.ndarray, labels: np.ndarray, places: np.ndarray, flip: np.bool_
+    ) -> tuple[np.ndarray, np.ndarray]:
+        size, start, shape = (tuple(place) for place in places.tolist())
+        window = Window(size, start, shape, bool(flip))
+        padded_size = (max(shape[0], least_size[0]), max(shape[1], least_size[1]))
+        return (
+            image_window(image, window, padded_size),
+            label_window(labels, window, padded_size),
+        )
+
+    places = tf.stack([size, start, window])
+    new_image, new_labels = tf.numpy_function(
+        cut_out,
+        [image, labels, places, flip],
+        [tf.float32, labels.dtype],
+        stateful=False,
+    )
+    return (
+        tf.ensure_shape(new_image, (None, None, 3)),
+        tf.ensure_shape(new_labels, (None, None)),
+    )
+
+
+def _random_place(
+    size: tf.Tensor, seed: tf.Tensor, crop: tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where a random crop starts in a picture, and its size, no larger."""
+    window = tf.minimum(size, tf.constant(crop, tf.int32))
+    free = size - window + 1
+    # 53 random bits against at most a few thousand places: uniform for our purpose.
+    uniform = tf.random.stateless_uniform([2], seed, dtype=tf.float64)
+    start = tf.cast(tf.floor(uniform * tf.cast(free, tf.float64)), tf.int32)
+    return start, window
+
+
+def _coin(seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform([], seed) < 0.5
 
 
 def _resized_size(

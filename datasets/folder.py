@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -157,12 +158,17 @@ def read_index_labels(path: str) -> np.ndarray:
         ValueError: If the file has another mode.
     """
     with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise ValueError(
-                "Expected a label image of mode P (palette) or L (greyscale). "
-                f"Received: mode {image.mode} in {path}"
-            )
-        return np.array(image)
+        return index_labels(image, path)
+
+
+def index_labels(image: Image.Image, path: str) -> np.ndarray:
+    """Returns what `read_index_labels` reads, of a file that is open; see there."""
+    if image.mode not in ("P", "L"):
+        raise ValueError(
+            "Expected a label image of mode P (palette) or L (greyscale). "
+            f"Received: mode {image.mode} in {path}"
+        )
+    return np.array(image)
 
 
 def color_label_reader(colors: Mapping[tuple[int, int, int], int]) -> LabelReader:
@@ -326,6 +332,7 @@ def _checked_label_reader(
     read_labels: LabelReader, table: np.ndarray
 ) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
     """Returns a reader that maps ids to classes and names the file that is wrong."""
+    classes_of = _classes_of(table)
 
     def read(label_path: Any, image_path: Any, shape: np.ndarray) -> np.ndarray:
         path = _text(label_path)
@@ -336,6 +343,25 @@ def _checked_label_reader(
                 f"Expected labels of the size of their picture, {size} in "
                 f"{_text(image_path)}. Received: {ids.shape} in {path}"
             )
+        return classes_of(ids, path)
+
+    return read
+
+
+def _classes_of(table: np.ndarray) -> Callable[[np.ndarray, str], np.ndarray]:
+    """Returns what maps ids (H, W), of a file to name in errors, to uint8 classes."""
+    # A byte that no class has marks the bytes that have no meaning.
+    unused = set(range(IGNORE_CLASS)).difference(table.tolist())
+    mark = min(unused, default=None)
+    known = np.flatnonzero(table[:256] >= 0)
+    bytes_to_classes = np.full(256, mark or 0, dtype=np.uint8)
+    bytes_to_classes[known] = table[known]
+
+    def classes_of(ids: np.ndarray, path: str) -> np.ndarray:
+        if ids.dtype == np.uint8 and mark is not None:
+            classes = cv2.LUT(ids, bytes_to_classes)
+            if not (classes == mark).any():
+                return classes
         inside = (ids >= 0) & (ids < len(table))
         classes = table[np.where(inside, ids, 0)]
         unknown = np.unique(ids[~inside | (classes < 0)])
@@ -346,7 +372,7 @@ def _checked_label_reader(
             )
         return classes.astype(np.uint8)
 
-    return read
+    return classes_of
 
 
 def _code(rgb: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from tf_levelset.datasets.folder import (
     color_label_reader,
     find_folder,
     image_files_source,
+    index_labels,
     paired_files_source,
     read_ids,
-    read_index_labels,
 )
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 
@@ -160,8 +160,9 @@ def read_voc_labels(path: str) -> np.ndarray:
     if path.endswith(".mat"):
         return read_sbd_labels(path)
     with Image.open(path) as image:
-        mode = image.mode
-    return _read_colors(path) if mode == "RGB" else read_index_labels(path)
+        if image.mode != "RGB":
+            return index_labels(image, path)
+    return _read_colors(path)
 
 
 def read_sbd_labels(path: str) -> np.ndarray:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from tf_levelset import CrossEntropyLevelSetLoss, comparison_losses
+from tf_levelset import CrossEntropyLevelSetLoss, comparison_losses, fusion
 from tf_levelset.comparison_losses import (
     COMPARISON_LOSSES,
     BoundaryLoss,
@@ -97,7 +97,7 @@ def per_image(name: str, **options: Any) -> SegmentationLoss:
 
 
 def value_and_gradient(
-    loss: keras.losses.Loss, labels: Any, logits: Any, weight: Any = None
+    loss: Callable[..., tf.Tensor], labels: Any, logits: Any, weight: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
     logits = tf.constant(logits)
     with tf.GradientTape() as tape:
@@ -385,6 +385,24 @@ def test_lovasz_terms_hold_in_float32_over_many_pixels() -> None:
     assert difference < 1e-4 * np.linalg.norm(gradient)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_jaccard_steps_of_numpy_are_those_of_tensorflow(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(-1, 3, (2, 200)).astype(np.int32)
+    classes[1] = np.minimum(classes[1], 1)  # class 2 is absent, as class 3 is from both
+    # Many equal errors, zeros among them of both signs.
+    errors = (rng.integers(0, 20, (2, 4, 200)) / 19).astype(dtype)
+    errors[0, 0, ::7] = -0.0
+    errors = np.where(classes[:, np.newaxis] < 0, 0, errors).astype(dtype)
+    expected = comparison_losses.jaccard_steps(tf.constant(errors), classes).numpy()
+    wanted = np.array([[True, True, False, True], [True] * 4])
+    found = comparison_losses.numpy_jaccard_steps(tf.constant(errors), classes, wanted)
+    expected[0, 2] = 0
+    assert found.dtype == dtype
+    # Steps of TensorFlow's float32 quotients: some roundings of 6e-8.
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("classes", ["present", "all", [1, 3]])
 @pytest.mark.parametrize("shape", [(3, 6, 7), (2, 3, 4, 5)])
@@ -511,6 +529,26 @@ def test_void_pixels_have_no_say(name: str, other_options: bool) -> None:
     value, gradient = value_and_gradient(function, labels, logits)
     np.testing.assert_allclose(function(labels, changed), value, rtol=1e-6)
     np.testing.assert_array_equal(gradient[labels == VOID], 0)
+
+
+@pytest.mark.parametrize("name", ["dice", "lovasz", "boundary", "active_contour"])
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_no_number_on_void_is_no_harm(name: str, in_graph: bool) -> None:
+    labels, logits = pictures()
+    void = (labels == VOID)[..., np.newaxis]
+    function = make(name)
+    value, gradient = value_and_gradient(function, labels, logits)
+
+    def changed_loss(labels: Any, logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+        return function(labels, logits)
+
+    changed_value, of_changed = value_and_gradient(
+        tf.function(changed_loss) if in_graph else changed_loss,
+        labels,
+        np.where(void, np.float32(np.nan), logits),
+    )
+    np.testing.assert_allclose(changed_value, value, rtol=1e-6)
+    np.testing.assert_allclose(of_changed, gradient, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -718,6 +756,28 @@ def test_graph_and_xla_equal_eager(name: str) -> None:
                 compiled(*bad_arguments)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected labels in"):
         function(*bad_arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("other_options", [False, True])
+def test_what_a_cpu_compiles_of_large_pictures_equals_eager(
+    name: str, other_options: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "MANY_PIXELS", 1)
+    labels, logits = pictures((2, 20, 30))
+    function = make(name, **(OPTIONS.get(name, {}) if other_options else {}))
+    value, gradient = value_and_gradient(function, labels, logits)
+
+    @tf.function
+    def both(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = function(labels, logits)
+        return value, tape.gradient(value, logits)
+
+    other_value, other_gradient = both(labels, logits)
+    np.testing.assert_allclose(other_value, value, rtol=1e-5)
+    np.testing.assert_allclose(other_gradient, gradient, rtol=1e-4, atol=1e-8)
 
 
 def test_boundary_loss_does_not_compile_and_says_so() -> None:

@@ -163,6 +163,33 @@ def test_probabilities_are_float32_under_half_precision(tmp_path: Path) -> None:
     np.testing.assert_allclose(tf.reduce_sum(outputs["probabilities"], -1), 1, 1e-6)
 
 
+def test_weights_are_constants(loaded: Any) -> None:
+    # Of variables nothing is folded: every call multiplies and lays out anew.
+    for endpoint in loaded.signatures.values():
+        assert not endpoint.graph.variables
+
+
+def test_normalised_nets_answer_alike(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(8, 3, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Conv2D(CLASSES, 1),
+        ]
+    )
+    draw = np.random.default_rng(0).uniform
+    normalisation = model.layers[1]
+    normalisation.set_weights([draw(0.5, 2, 8) for _ in normalisation.weights])
+    folder = export(model, tmp_path)
+    # Loaded on its own: an endpoint lives as long as the loaded object.
+    loaded = tf.saved_model.load(str(folder))
+    images = picture(17, 23)
+    outputs = loaded.signatures["uint8"](images=tf.constant(images))
+    assert_answers(outputs, model, images)
+
+
 # --- Where there is TensorFlow and nothing of ours ---
 
 # Masks of the pictures in a .npz file, into another; the package cannot be imported.

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tf_levelset import metrics
+from tf_levelset import fusion, metrics
 
 # Other people's: Keras 3 saves variables with NumPy 1's protocol, and Keras 2 draws
 # integer seeds from floats once another test has set its global seed.
@@ -314,6 +314,13 @@ def test_uint8_label_255_is_not_void_minus_one() -> None:
         metric.result()
 
 
+def test_void_beyond_the_labels_type() -> None:
+    metric = metrics.MeanIoU(2, ignore_class=2**40)
+    metric.update_state(np.array([0, 1], np.int32), [0, 1])
+    metric.update_state(np.array([0, 2**40], np.int64), [0, 1])
+    np.testing.assert_array_equal(metric.confusion(), [[2, 0], [0, 1]])
+
+
 def test_wide_labels_do_not_wrap_into_classes() -> None:
     metric = metrics.MeanIoU(2)
     metric.update_state(np.array([2**32, 2**40 + 1]), np.array([0, 1]))
@@ -519,6 +526,51 @@ def test_non_finite_scores_are_no_class(value: float, channels: int) -> None:
     assert metric.confusion().sum() == 1
     with pytest.raises(ValueError, match=r"finite scores. Received: 1 pixels"):
         metric.result()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_compiled_argmax_is_the_argmax(
+    dtype: str, axis: int, jit_compile: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, _ = random_masks(3, 6, (2, 20, 30))
+    # Few values, hence many ties; and scores that are no numbers, of each kind.
+    rng = np.random.default_rng(0)
+    scores = rng.integers(-2, 3, (2, 20, 30, 6)).astype(dtype)
+    for value in (np.nan, np.inf, -np.inf):
+        scores[rng.random(scores.shape) < 0.01] = value
+    moved = np.moveaxis(scores, -1, axis)
+    options: dict[str, Any] = {"ignore_class": VOID, "sparse_y_pred": False}
+    plain = updated(metrics.MeanIoU(6, axis=axis, **options), labels, moved)
+    monkeypatch.setattr(fusion, "on_cpu", lambda: True)
+    monkeypatch.setattr(fusion, "MANY_PIXELS", 1)
+    calls: list[int] = []
+    compiled = metrics._one_pass_argmax
+
+    def noted(scores: tf.Tensor, axis: int) -> tf.Tensor:
+        calls.append(axis)
+        return compiled(scores, axis)
+
+    monkeypatch.setattr(metrics, "_one_pass_argmax", noted)
+    metric = metrics.MeanIoU(6, axis=axis, **options)
+    shapes = [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in (labels, moved)]
+
+    @tf.function(input_signature=shapes, jit_compile=jit_compile, autograph=False)
+    def update(labels: tf.Tensor, scores: tf.Tensor) -> None:
+        metric.update_state(labels, scores)
+
+    for i in range(2):
+        update(labels[i : i + 1], moved[i : i + 1])
+    assert calls
+    for ours, expected in zip(metric.variables, plain.variables, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    valid = (labels != VOID) & np.isfinite(scores).all(-1)
+    np.testing.assert_array_equal(
+        metric.confusion(),
+        sklearn_matrix(np.where(valid, labels, VOID), scores.argmax(-1), 6),
+    )
+    assert 0 < valid.sum() < (labels != VOID).sum()
 
 
 def test_scores_of_more_classes_than_there_are() -> None:

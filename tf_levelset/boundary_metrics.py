@@ -32,12 +32,14 @@ from tf_levelset import compat
 from tf_levelset.metrics import (
     _class_iou,
     _ConfusionMetric,
+    _count_wrong,
     _CountMetric,
     _default_names,
     _divide,
     _ids_in_range,
     _mean_of_defined,
     _none_if_nan,
+    _Tally,
 )
 
 Counts = npt.NDArray[np.int64]
@@ -633,7 +635,7 @@ class BoundaryIoU(_PairMetric):
 
     def _count(
         self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> _Tally:
         def count(truth: _Ids, predicted: _Ids) -> Counts:
             # Whatever was predicted there, void is void in both.
             predicted = np.where(truth == self.num_classes, truth, predicted)
@@ -713,7 +715,7 @@ class TrimapIoU(_ConfusionMetric):
 
     def _count(
         self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> _Tally:
         def count(truth: _Ids, predicted: _Ids) -> Counts:
             return _trimap_confusions(
                 truth, predicted, self.num_classes, [self.width], self.boundaries
@@ -793,7 +795,7 @@ class SmallObjectRecall(_PairMetric):
 
     def _count(
         self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> _Tally:
         def count(truth: _Ids, predicted: _Ids) -> Counts:
             return _small_object_counts(
                 truth,
@@ -846,7 +848,7 @@ def _count_pictures(
     truth: tf.Tensor,
     predicted: tf.Tensor,
     valid: tf.Tensor,
-) -> tf.Tensor:
+) -> _Tally:
     """Adds up what `count` says of each picture of a batch of codes."""
     if truth.shape.rank == 4 and truth.shape[-1] == 1:
         truth, predicted, valid = (
@@ -857,7 +859,7 @@ def _count_pictures(
             "Expected labels of pictures, (B, H, W) or (B, H, W, 1). Received: "
             f"{truth.shape}"
         )
-    nothing = tf.cast(metric.num_classes, tf.int64)
+    nothing = tf.constant(metric.num_classes)
     ids = [
         # What is no class is counted as a fault elsewhere.
         tf.cast(tf.where(codes >= 0, codes, nothing), _id_type(metric.num_classes))
@@ -868,4 +870,8 @@ def _count_pictures(
     def total(truths: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> Counts:
         return _total(map(count, truths, predictions), shape)
 
-    return tf.ensure_shape(tf.numpy_function(total, ids, tf.int64), shape)
+    return _Tally(
+        tf.ensure_shape(tf.numpy_function(total, ids, tf.int64), shape),
+        _count_wrong(truth, valid),
+        _count_wrong(predicted, valid),
+    )

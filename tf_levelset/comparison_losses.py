@@ -13,7 +13,9 @@ of the pixels or the sums of a region, is that of the pixels without their weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import keras
@@ -21,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 
-from tf_levelset import compat
+from tf_levelset import compat, fusion
 from tf_levelset.energy import check_class_weight
 from tf_levelset.labels import Labels
 from tf_levelset.segmentation_loss import SegmentationLoss, cross_entropy, flattened
@@ -504,11 +506,16 @@ class DiceLoss(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns each valid pixel's even share of the loss, (B, N), scaled."""
-        probabilities = _probabilities(labels, scores, self.from_logits)
-        truth = _rows(_truth(labels, probabilities), self.per_image)
-        probabilities = _rows(probabilities, self.per_image)
-        losses = 1 - dice(truth, probabilities, self.squared, self.smooth)
-        shares = class_shares(truth, self.classes, self.class_weight)
+        classes = _rows(_flat_classes(labels), self.per_image)
+        overlap, predicted = class_sums(
+            _rows(_zero_on_void(labels, scores), self.per_image),
+            classes,
+            self.squared,
+            self.from_logits,
+        )
+        counts = _class_counts(labels, scores, self.per_image)
+        losses = 1 - dice(overlap, predicted + counts, self.smooth)
+        shares = class_shares(counts, self.classes, self.class_weight)
         loss = tf.reduce_sum(shares * losses, axis=-1, keepdims=True)
         return _scaled(loss * _pixel_shares(labels, self.per_image, loss.dtype), labels)
 
@@ -523,25 +530,94 @@ class DiceLoss(SegmentationLoss):
         }
 
 
-def dice(
-    truth: tf.Tensor, probabilities: tf.Tensor, squared: bool, smooth: float
-) -> tf.Tensor:
+def dice(overlap: tf.Tensor, total: tf.Tensor, smooth: float) -> tf.Tensor:
     """Soft Dice coefficient of each class (Milletari et al. 2016, Eq. for D).
 
     Args:
-        truth: (R, M, C), 0 or 1, zero on void.
-        probabilities: (R, M, C), zero on void.
-        squared: whether the probabilities below the line are squared.
-        smooth: what is added above and below it.
+        overlap: Σ P G, (R, C).
+        total: Σ P + Σ G, or Σ P² + Σ G², (R, C).
+        smooth: what is added above and below the line.
 
     Returns:
         (R, C); 1 where both are empty.
     """
-    overlap = tf.reduce_sum(truth * probabilities, axis=1)
-    predicted = tf.square(probabilities) if squared else probabilities
-    total = tf.reduce_sum(predicted, axis=1) + tf.reduce_sum(truth, axis=1) + smooth
+    total += smooth
     safe = tf.where(total > 0, total, 1)
     return tf.where(total > 0, (2 * overlap + smooth) / safe, 1)
+
+
+def class_sums(
+    scores: tf.Tensor, classes: tf.Tensor, squared: bool, from_logits: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Σ P G and Σ P, or Σ P², of each class over the valid pixels.
+
+    Args:
+        scores: (R, M, C).
+        classes: int32 (R, M), −1 on void.
+        squared: whether P is squared in the second sum.
+        from_logits: whether the scores are logits.
+
+    Returns:
+        (R, C) both.
+    """
+
+    @tf.custom_gradient
+    def sums(
+        scores: tf.Tensor,
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
+        probabilities = _softmax(scores) if from_logits else scores
+
+        def gradient(of_overlap: tf.Tensor, of_predicted: tf.Tensor) -> tf.Tensor:
+            return _class_sums_gradient(
+                probabilities, classes, of_overlap, of_predicted, squared, from_logits
+            )
+
+        return _class_sums(probabilities, classes, squared), gradient
+
+    overlap, predicted = sums(scores)
+    return overlap, predicted
+
+
+def _class_sums(
+    probabilities: tf.Tensor, classes: tf.Tensor, squared: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    rows, num_classes = tf.shape(classes)[0], probabilities.shape[-1]
+    valid, ids = classes >= 0, tf.maximum(classes, 0)
+    own = tf.where(valid, tf.gather(probabilities, ids, batch_dims=2), 0)
+    cells = ids + tf.range(rows)[:, tf.newaxis] * num_classes
+    overlap = tf.math.unsorted_segment_sum(
+        tf.cast(own, tf.float64), cells, rows * num_classes
+    )
+    predicted = tf.square(probabilities) if squared else probabilities
+    if fusion.in_xla():
+        # XLA adds the pixels up one by one: four digits of float32 would be lost.
+        exact = tf.cast(tf.where(valid[..., tf.newaxis], predicted, 0), tf.float64)
+        total = tf.cast(tf.reduce_sum(exact, axis=1), probabilities.dtype)
+    else:
+        # A product adds in blocks, and in a fraction of the time.
+        ones = tf.cast(valid, probabilities.dtype)
+        total = tf.linalg.matvec(predicted, ones, transpose_a=True)
+    overlap = tf.reshape(tf.cast(overlap, probabilities.dtype), [-1, num_classes])
+    return overlap, total
+
+
+@fusion.fused
+def _class_sums_gradient(
+    probabilities: tf.Tensor,
+    classes: tf.Tensor,
+    of_overlap: tf.Tensor,
+    of_predicted: tf.Tensor,
+    squared: bool,
+    from_logits: bool,
+) -> tf.Tensor:
+    of_overlap, of_predicted = of_overlap[:, tf.newaxis], of_predicted[:, tf.newaxis]
+    slopes = 2 * of_predicted * probabilities if squared else of_predicted
+    own = _own_class(classes, probabilities)
+    slopes = tf.where(own, slopes + of_overlap, slopes)
+    slopes = tf.where((classes >= 0)[..., tf.newaxis], slopes, 0)
+    if not from_logits:
+        return slopes
+    return _softmax_gradient(probabilities, slopes)
 
 
 @compat.register
@@ -552,6 +628,10 @@ class LovaszSoftmaxLoss(SegmentationLoss):
     each adds e times what its pixel takes from the Jaccard index of those before it.
     On predictions of 0 and 1 it is the Jaccard loss, one minus the mean IoU. A pixel's
     addend is its own term.
+
+    Sorting is what takes the time. On a machine without a GPU and outside of XLA it is
+    done by NumPy, which is faster at it than TensorFlow, and a graph that holds the
+    loss needs this process.
 
     Args:
         per_image: whether each image has an index of its own, with the mean over the
@@ -594,14 +674,11 @@ class LovaszSoftmaxLoss(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns the term of each pixel, (B, N), scaled."""
-        probabilities = _probabilities(labels, scores, self.from_logits)
-        truth = _truth(labels, probabilities)
-        errors = tf.where(truth > 0, 1 - probabilities, probabilities)
-        truth, errors = (_rows(t, self.per_image) for t in (truth, errors))
-        valid = _rows(labels.valid, self.per_image)
-        shares = class_shares(truth, self.classes, self.class_weight)[:, tf.newaxis]
-        steps = jaccard_steps(errors, truth, valid)
-        return _scaled(tf.reduce_sum(shares * steps * errors, axis=-1), labels)
+        classes = _rows(_flat_classes(labels), self.per_image)
+        counts = _class_counts(labels, scores, self.per_image)
+        shares = class_shares(counts, self.classes, self.class_weight)
+        scores = _rows(_zero_on_void(labels, scores), self.per_image)
+        return _scaled(lovasz_terms(scores, classes, shares, self.from_logits), labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -612,7 +689,77 @@ class LovaszSoftmaxLoss(SegmentationLoss):
         }
 
 
-def jaccard_steps(errors: tf.Tensor, truth: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+def lovasz_terms(
+    scores: tf.Tensor, classes: tf.Tensor, shares: tf.Tensor, from_logits: bool
+) -> tf.Tensor:
+    """Each pixel's term of the Lovász extension (Berman et al. 2018, Eq. 8).
+
+    Args:
+        scores: (R, M, C).
+        classes: int32 (R, M), −1 on void.
+        shares: (R, C), what each class weighs.
+        from_logits: whether the scores are logits.
+
+    Returns:
+        (R, M), zero on void. In its gradient the order of the errors is held fixed.
+    """
+
+    @tf.custom_gradient
+    def terms(
+        scores: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        probabilities = _softmax(scores) if from_logits else scores
+        errors = _errors_by_class(probabilities, classes)
+        if fusion.in_xla() or not fusion.on_cpu():
+            steps = jaccard_steps(errors, classes)
+        else:
+            steps = numpy_jaccard_steps(errors, classes, shares > 0)
+        weights = tf.transpose(steps * shares[..., tf.newaxis], [0, 2, 1])
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return _lovasz_gradient(
+                probabilities, classes, weights, upstream, from_logits
+            )
+
+        return _weighted_errors(probabilities, classes, weights), gradient
+
+    return terms(scores)
+
+
+def _errors(probabilities: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """1 − P on a class's pixels and P on the others, (R, M, C)."""
+    own = _own_class(classes, probabilities)
+    return tf.where(own, 1 - probabilities, probabilities)
+
+
+@fusion.fused
+def _errors_by_class(probabilities: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(_errors(probabilities, classes), [0, 2, 1])
+
+
+@fusion.fused
+def _weighted_errors(
+    probabilities: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor
+) -> tf.Tensor:
+    terms = tf.reduce_sum(weights * _errors(probabilities, classes), axis=-1)
+    return tf.where(classes >= 0, terms, 0)
+
+
+@fusion.fused
+def _lovasz_gradient(
+    probabilities: tf.Tensor,
+    classes: tf.Tensor,
+    weights: tf.Tensor,
+    upstream: tf.Tensor,
+    from_logits: bool,
+) -> tf.Tensor:
+    upstream = tf.where(classes >= 0, upstream, 0)[..., tf.newaxis]
+    own = _own_class(classes, probabilities)
+    slopes = upstream * tf.where(own, -weights, weights)
+    return _softmax_gradient(probabilities, slopes) if from_logits else slopes
+
+
+def jaccard_steps(errors: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     """Growth of the Jaccard loss as each pixel turns wrong, the worst first.
 
     This is the gradient of the Lovász extension (Berman et al. 2018, Eq. 9). Of S
@@ -622,38 +769,101 @@ def jaccard_steps(errors: tf.Tensor, truth: tf.Tensor, valid: tf.Tensor) -> tf.T
     difference cancels.
 
     Args:
-        errors: (R, M, C) in [0, 1].
-        truth: (R, M, C), 0 or 1, zero on void.
-        valid: bool (R, M).
+        errors: (R, C, M) in [0, 1].
+        classes: int32 (R, M), −1 on void.
 
     Returns:
-        (R, M, C), without a gradient, zero where not valid.
+        (R, C, M), zero on void.
     """
-    by_class = [0, 2, 1]
-    errors = tf.transpose(tf.stop_gradient(errors), by_class)
-    # Void is neither of the class nor of the others: it may stand anywhere.
-    others = tf.cast(valid, truth.dtype)[..., tf.newaxis] - truth
-    others, truth = tf.transpose(others, by_class), tf.transpose(truth, by_class)
     shape = tf.shape(errors)
+    # Void is neither of the class nor of the others: it may stand anywhere.
+    own = classes[:, tf.newaxis] == tf.range(errors.shape[1])[:, tf.newaxis]
+    rest = (classes >= 0)[:, tf.newaxis] & ~own
     order = tf.argsort(errors, axis=-1, direction="DESCENDING")
     rows = tf.range(shape[0] * shape[1])[:, tf.newaxis] * shape[2]
     order = tf.reshape(tf.reshape(order, [-1, shape[2]]) + rows, [-1])
-    truth, others = (
-        tf.reshape(tf.gather(tf.reshape(t, [-1]), order), shape)
-        for t in (truth, others)
-    )
     # Counted in integers: float32 counts no further than 2^24 pixels.
-    own, rest = tf.cast(truth, tf.int32), tf.cast(others, tf.int32)
+    own, rest = (
+        tf.reshape(tf.gather(tf.reshape(tf.cast(t, tf.int32), [-1]), order), shape)
+        for t in (own, rest)
+    )
     size = tf.reduce_sum(own, axis=-1, keepdims=True)
-    intersection = tf.cast(size - tf.cumsum(own, axis=-1), truth.dtype)
-    union = tf.cast(size + tf.cumsum(rest, axis=-1), truth.dtype)
+    intersection = tf.cast(size - tf.cumsum(own, axis=-1), errors.dtype)
+    union = tf.cast(size + tf.cumsum(rest, axis=-1), errors.dtype)
+    truth, others = tf.cast(own, errors.dtype), tf.cast(rest, errors.dtype)
     of_class = tf.math.divide_no_nan(truth, union)
     before = tf.maximum(union - 1, 1)
     of_others = others * tf.where(size > 0, intersection / (before * union), 0)
-    first = others * tf.cast((size == 0) & (union == 1), truth.dtype)
+    first = others * tf.cast((size == 0) & (union == 1), errors.dtype)
     steps = tf.reshape(of_class + of_others + first, [-1])
-    steps = tf.gather(steps, tf.math.invert_permutation(order))
-    return tf.transpose(tf.reshape(steps, shape), by_class)
+    return tf.reshape(tf.gather(steps, tf.math.invert_permutation(order)), shape)
+
+
+def numpy_jaccard_steps(
+    errors: tf.Tensor, classes: tf.Tensor, wanted: tf.Tensor
+) -> tf.Tensor:
+    """`jaccard_steps` by NumPy, whose sort is faster than TensorFlow's on a CPU.
+
+    Args:
+        errors: (R, C, M).
+        classes: int32 (R, M).
+        wanted: bool (R, C): rows and classes whose steps are used.
+
+    Returns:
+        (R, C, M), zero where not wanted. XLA cannot compile it.
+    """
+    steps = tf.numpy_function(
+        _steps_of_batch, [errors, classes, wanted], errors.dtype, stateful=False
+    )
+    return tf.ensure_shape(steps, errors.shape)
+
+
+def _steps_of_batch(
+    errors: np.ndarray, classes: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """The steps (R, C, M), rows and classes side by side in threads."""
+    steps = np.zeros_like(errors)
+
+    def fill(place: tuple[int, int]) -> None:
+        row, label = place
+        order = _descending(errors[place], classes[row] >= 0)
+        steps[place][order] = _sorted_steps(classes[row][order] == label, errors.dtype)
+
+    # NumPy's sort lets other threads run.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(fill, zip(*np.nonzero(wanted), strict=True)))
+    return steps
+
+
+def _descending(errors: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Indices of the valid errors (M,), the greatest first, equal ones as they come."""
+    count = np.count_nonzero(valid)
+    if errors.dtype != np.float32 or errors.size >= 2**31 or errors.min() < 0:
+        return np.argsort(np.where(valid, -errors, np.inf), kind="stable")[:count]
+    # One integer of error and index is sorted faster than indices by their errors: the
+    # bits of floats of zero or more (not of −0) are in the order of the floats.
+    bits = (errors + np.float32(0)).view(np.int32)
+    keys = np.multiply(bits, -(2**32), dtype=np.int64)
+    keys |= np.arange(errors.size)
+    keys[~valid] = np.iinfo(np.int64).max
+    keys.sort()
+    return keys[:count] & (2**32 - 1)
+
+
+def _sorted_steps(own: np.ndarray, dtype: Any) -> np.ndarray:
+    """The steps of pixels in order, where bool (n,) tells which are of the class."""
+    found = np.cumsum(own, dtype=np.int32 if own.size < 2**31 else np.int64)
+    size = found[-1] if own.size else 0
+    if not size:
+        return np.arange(own.size) == 0
+    others = np.arange(1, own.size + 1, dtype=found.dtype) - found
+    union = (size + others).astype(dtype)
+    # Of the class's own 1/U, of the others I/(U(U − 1)), where U counts the pixel.
+    steps = (size - found).astype(dtype)
+    steps /= np.maximum(union - 1, 1)
+    steps[own] = 1
+    steps /= union
+    return steps
 
 
 @compat.register
@@ -711,9 +921,8 @@ class BoundaryLoss(SegmentationLoss):
         """Returns each pixel's mean of distance times probability, (B, N), scaled."""
         probabilities = _probabilities(labels, scores, self.from_logits)
         distances = flattened(labels, self._distances(labels, scores))
-        shares = class_shares(
-            _truth(labels, probabilities), self.classes, self.class_weight
-        )[:, tf.newaxis]
+        counts = _class_counts(labels, scores)
+        shares = class_shares(counts, self.classes, self.class_weight)[:, tf.newaxis]
         sums = tf.reduce_sum(shares * distances * probabilities, axis=-1)
         return _scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
 
@@ -829,17 +1038,27 @@ class ActiveContourLoss(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns each pixel's length and region terms, (B, N), scaled."""
-        probabilities = _probabilities(labels, scores, self.from_logits)
-        truth = _truth(labels, probabilities)
-        # (G − 1)² and (G − 0)² of a binary G.
-        regions = self.inside_weight * probabilities * (1 - truth)
-        regions += (1 - probabilities) * truth
-        pictures = tf.reshape(probabilities, tf.shape(scores))
-        lengths = contour_lengths(pictures, _class_map(labels, scores) >= 0)
-        losses = self.length_weight * flattened(labels, lengths)
-        losses += self.region_weight * regions
-        shares = class_shares(truth, self.classes, self.class_weight)[:, tf.newaxis]
-        sums = tf.reduce_sum(shares * losses, axis=-1)
+        counts = _class_counts(labels, scores)
+        shares = class_shares(counts, self.classes, self.class_weight)
+        classes = _class_map(labels, scores)
+        scores = tf.reshape(_zero_on_void(labels, scores), tf.shape(scores))
+
+        @tf.custom_gradient
+        def losses(
+            scores: tf.Tensor,
+        ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            probabilities = _softmax(scores) if self.from_logits else scores
+
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
+                slopes = contour_gradient(
+                    probabilities, classes, shares, upstream, *weights
+                )
+                return _to_logits(probabilities, slopes) if self.from_logits else slopes
+
+            return contour_losses(probabilities, classes, shares, *weights), gradient
+
+        weights = (self.length_weight, self.region_weight, self.inside_weight)
+        sums = tf.reshape(losses(scores), tf.shape(labels.ids))
         return _scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
 
     def get_config(self) -> dict[str, Any]:
@@ -853,27 +1072,141 @@ class ActiveContourLoss(SegmentationLoss):
         }
 
 
-def contour_lengths(probabilities: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """√(|∇P|² + 1e-8) of each pixel and class (Chen et al. 2019, Eq. 11).
+@fusion.fused
+def contour_losses(
+    probabilities: tf.Tensor,
+    classes: tf.Tensor,
+    shares: tf.Tensor,
+    length_weight: float,
+    region_weight: float,
+    inside_weight: float,
+) -> tf.Tensor:
+    """Length and region of each pixel (Chen et al. 2019, Eq. 10), summed over classes.
 
     Args:
         probabilities: (B, …, C), with any number of spatial axes.
-        valid: bool (B, …).
+        classes: int32 (B, …), −1 on void.
+        shares: (B, C), what each class weighs.
+        length_weight: of the length.
+        region_weight: λ.
+        inside_weight: μ.
+
+    Returns:
+        (B, …), zero on void.
+    """
+    own = _own_class(classes, probabilities)
+    # (G − 1)² and (G − 0)² of a binary G.
+    region = tf.where(own, 1 - probabilities, inside_weight * probabilities)
+    lengths = tf.sqrt(_squared_lengths(probabilities, classes))
+    costs = length_weight * lengths + region_weight * region
+    sums = tf.reduce_sum(_of_pictures(shares, probabilities) * costs, axis=-1)
+    return tf.where(classes >= 0, sums, 0)
+
+
+def contour_gradient(
+    probabilities: tf.Tensor,
+    classes: tf.Tensor,
+    shares: tf.Tensor,
+    upstream: tf.Tensor,
+    length_weight: float,
+    region_weight: float,
+    inside_weight: float,
+) -> tf.Tensor:
+    """Gradient of `contour_losses` with respect to the probabilities.
+
+    Args:
+        probabilities: as `contour_losses`, and so the others.
+        classes: int32 (B, …).
+        shares: (B, C).
+        upstream: (B, …).
+        length_weight: of the length.
+        region_weight: λ.
+        inside_weight: μ.
 
     Returns:
         (B, …, C).
     """
-    rank = probabilities.shape.rank
-    valid = tf.cast(valid, probabilities.dtype)[..., tf.newaxis]
+    upstream = tf.where(classes >= 0, upstream, 0)
+    # Two functions: as one, XLA would take each root anew for all that read it.
+    pulls = _pulls(probabilities, classes, shares, upstream, length_weight)
+    return _contour_slopes(
+        probabilities, classes, shares, upstream, pulls, region_weight, inside_weight
+    )
+
+
+@fusion.fused
+def _pulls(
+    probabilities: tf.Tensor,
+    classes: tf.Tensor,
+    shares: tf.Tensor,
+    upstream: tf.Tensor,
+    length_weight: float,
+) -> tf.Tensor:
+    """What a pixel's differences are multiplied with in the length's gradient."""
+    weights = upstream[..., tf.newaxis] * _of_pictures(shares, probabilities)
+    squares = _squared_lengths(probabilities, classes)
+    return length_weight * weights * tf.math.rsqrt(squares)
+
+
+@fusion.fused
+def _contour_slopes(
+    probabilities: tf.Tensor,
+    classes: tf.Tensor,
+    shares: tf.Tensor,
+    upstream: tf.Tensor,
+    pulls: tf.Tensor,
+    region_weight: float,
+    inside_weight: float,
+) -> tf.Tensor:
+    """The gradient of the region, and of the lengths here and one pixel before."""
+    weights = upstream[..., tf.newaxis] * _of_pictures(shares, probabilities)
+    one = tf.ones([], probabilities.dtype)
+    own = _own_class(classes, probabilities)
+    slopes = region_weight * weights * tf.where(own, -one, inside_weight * one)
+    for axis in range(1, classes.shape.rank):
+        slopes -= pulls * _steps(probabilities, classes, axis, 1)
+        before = _shifted(pulls, axis, -1, 0)
+        slopes -= before * _steps(probabilities, classes, axis, -1)
+    return slopes
+
+
+def _squared_lengths(probabilities: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """|∇P|² + 1e-8 of each pixel and class (Chen et al. 2019, Eq. 11), (B, …, C)."""
     squares = tf.constant(_SQUARED_LENGTH_FLOOR, probabilities.dtype)
-    for axis in range(1, rank - 1):
-        here = tuple(slice(-1) if i == axis else slice(None) for i in range(rank))
-        there = tuple(slice(1, None) if i == axis else slice(None) for i in range(rank))
-        step = probabilities[there] - probabilities[here]
-        step *= valid[there] * valid[here]
-        margin = [[0, int(i == axis)] for i in range(rank)]
-        squares += tf.pad(tf.square(step), margin)
-    return tf.sqrt(squares)
+    for axis in range(1, classes.shape.rank):
+        squares += tf.square(_steps(probabilities, classes, axis, 1))
+    return squares
+
+
+def _steps(
+    probabilities: tf.Tensor, classes: tf.Tensor, axis: int, by: int
+) -> tf.Tensor:
+    """Differences to the next pixel, zero across the border and that of void."""
+    valid = classes >= 0
+    both = valid & _shifted(valid, axis, by, False)
+    step = _shifted(probabilities, axis, by, 0) - probabilities
+    return tf.where(both[..., tf.newaxis], step, 0)
+
+
+def _shifted(values: tf.Tensor, axis: int, by: int, fill: Any) -> tf.Tensor:
+    """What stands so many pixels further along an axis, `fill` beyond the border."""
+    rank = values.shape.rank
+    kept = slice(by, None) if by > 0 else slice(None, by)
+    part = values[tuple(kept if i == axis else slice(None) for i in range(rank))]
+    margin = [max(-by, 0), max(by, 0)]
+    margins = [margin if i == axis else [0, 0] for i in range(rank)]
+    return tf.pad(part, margins, constant_values=tf.cast(fill, values.dtype))
+
+
+def _of_pictures(shares: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Shares (B, C) as they stand beside scores (B, …, C)."""
+    ones = [1] * (scores.shape.rank - 2)
+    return tf.reshape(shares, [-1, *ones, scores.shape[-1]])
+
+
+def _own_class(classes: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Where a class is the pixel's, bool (B, …, C)."""
+    return classes[..., tf.newaxis] == tf.range(scores.shape[-1])
 
 
 # --- Sums of losses ---
@@ -963,12 +1296,12 @@ COMPARISON_LOSSES: dict[str, type[SegmentationLoss]] = {
 
 
 def class_shares(
-    truth: tf.Tensor, classes: str | list[int], class_weight: Sequence[float] | None
+    counts: tf.Tensor, classes: str | list[int], class_weight: Sequence[float] | None
 ) -> tf.Tensor:
     """What each class weighs in the mean over classes, times its weight.
 
     Args:
-        truth: (R, M, C), 0 or 1, zero on void.
+        counts: floating (R, C), the number of the classes' pixels.
         classes: "present", "all" or ids.
         class_weight: C numbers or None.
 
@@ -978,12 +1311,11 @@ def class_shares(
     Raises:
         ValueError: for an id that is no class.
     """
-    num_classes = truth.shape[-1]
-    present = tf.cast(tf.reduce_any(truth > 0, axis=1), truth.dtype)
+    num_classes = counts.shape[-1]
     if classes == "present":
-        chosen = present
+        chosen = tf.cast(counts > 0, counts.dtype)
     elif classes == "all":
-        chosen = tf.ones_like(present)
+        chosen = tf.ones_like(counts)
     else:
         _expect(
             all(label < num_classes for label in classes),
@@ -991,7 +1323,7 @@ def class_shares(
             classes,
         )
         mask = [float(label in classes) for label in range(num_classes)]
-        chosen = tf.ones_like(present) * tf.constant(mask, truth.dtype)
+        chosen = tf.ones_like(counts) * tf.constant(mask, counts.dtype)
     shares = tf.math.divide_no_nan(
         chosen, tf.reduce_sum(chosen, axis=-1, keepdims=True)
     )
@@ -1000,11 +1332,43 @@ def class_shares(
     return shares
 
 
+def _class_counts(
+    labels: Labels, scores: tf.Tensor, per_image: bool = True
+) -> tf.Tensor:
+    """The number of valid pixels of each class, (R, C), in the scores' dtype."""
+    num_classes = scores.shape[-1]
+    rows = tf.shape(labels.ids)[0]
+    cells = labels.ids + tf.range(rows)[:, tf.newaxis] * num_classes
+    # Counted in integers: float32 counts no further than 2^24 pixels.
+    counts = tf.math.unsorted_segment_sum(
+        tf.cast(labels.valid, tf.int32), cells, rows * num_classes
+    )
+    counts = tf.reshape(counts, [-1, num_classes])
+    if not per_image:
+        counts = tf.reduce_sum(counts, axis=0, keepdims=True)
+    return tf.cast(counts, scores.dtype)
+
+
+def _zero_on_void(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+    """Scores (B, N, C), whose values on void may be anything, NaN too, and are zero."""
+    return tf.where(labels.valid[..., tf.newaxis], flattened(labels, scores), 0)
+
+
 def _probabilities(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Probabilities (B, N, C), zero on void."""
     valid = labels.valid[..., tf.newaxis]
-    scores = tf.where(valid, flattened(labels, scores), 0)
+    scores = _zero_on_void(labels, scores)
     return tf.where(valid, tf.nn.softmax(scores), 0) if from_logits else scores
+
+
+def _softmax_gradient(probabilities: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+    """Carries a gradient from probabilities back to logits, both (…, C)."""
+    mean = tf.reduce_sum(probabilities * slopes, axis=-1, keepdims=True)
+    return probabilities * (slopes - mean)
+
+
+_softmax = fusion.fused(lambda scores: tf.nn.softmax(scores))
+_to_logits = fusion.fused(_softmax_gradient)
 
 
 def _log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
@@ -1019,10 +1383,15 @@ def _truth(labels: Labels, probabilities: tf.Tensor) -> tf.Tensor:
     return truth * tf.cast(labels.valid, dtype)[..., tf.newaxis]
 
 
+def _flat_classes(labels: Labels) -> tf.Tensor:
+    """The labels, int32 (B, N), −1 on void."""
+    return tf.where(labels.valid, labels.ids, _VOID)
+
+
 def _class_map(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
     """The labels as pictures, int32 (B, …), −1 on void."""
-    classes = tf.where(labels.valid, labels.ids, _VOID)
-    return tf.reshape(classes, tf.shape(scores)[:-1])
+    classes = tf.reshape(_flat_classes(labels), tf.shape(scores)[:-1])
+    return tf.ensure_shape(classes, scores.shape[:-1])
 
 
 def _centres(labels: Labels, pictures: tf.Tensor, stride: int) -> Labels:

@@ -36,7 +36,7 @@ NORMALIZATIONS = ("sum", "mean", "scale_free")
 
 
 class Regions(NamedTuple):
-    """Sums of H and 1 − H over a class's pixels and over the others, each (B, 1, C)."""
+    """Sums of H and 1 − H over a class's pixels and over the others, each (…, C)."""
 
     a: tf.Tensor
     """Σ H over the class's own pixels."""
@@ -49,7 +49,7 @@ class Regions(NamedTuple):
 
 
 class Means(NamedTuple):
-    """Region means of Eq. 5 with their complements, each (B, 1, C)."""
+    """Region means of Eq. 5 with their complements, each (…, C)."""
 
     c1: tf.Tensor
     not_c1: tf.Tensor
@@ -61,9 +61,9 @@ class Scale(NamedTuple):
     """What multiplies the energy of each class."""
 
     factor: tf.Tensor
-    """(B, 1, C): class weight times normalisation."""
+    """(…, C): class weight times normalisation."""
     share: tf.Tensor
-    """(B, 1, C): S_g/n, the share of the valid pixels that the class has."""
+    """(…, C): S_g/n, the share of the valid pixels that the class has."""
 
 
 def region_sums(truth: tf.Tensor, inside: tf.Tensor, outside: tf.Tensor) -> Regions:
@@ -108,17 +108,21 @@ def mean_difference(means: Means) -> tf.Tensor:
 
 
 def class_scale(
-    truth: tf.Tensor,
-    valid: tf.Tensor,
+    pixels: tf.Tensor,
+    n: tf.Tensor,
     class_weight: Sequence[float] | None,
     normalization: str,
 ) -> Scale:
-    """Class weights times the normalisation, and the classes' shares.
+    """Class weights times the normalisation, and the classes' shares, each (…, C).
 
     The scale-free form divides by T_l = S_g (1 − S_g/n), which bounds E_l.
+
+    Args:
+        pixels: (…, C), the number S_g of pixels of each class.
+        n: (…, 1), the number of valid pixels.
+        class_weight: C numbers or None.
+        normalization: "sum", "mean" or "scale_free".
     """
-    n = tf.reduce_sum(valid, axis=1, keepdims=True)
-    pixels = tf.reduce_sum(truth, axis=1, keepdims=True)
     share = tf.math.divide_no_nan(pixels, n)
     variance = tf.math.divide_no_nan(pixels * (n - pixels), n)
     if normalization == "sum":
@@ -342,7 +346,12 @@ def energy_density(
     flat = tf.stack([shape[0], tf.reduce_prod(shape[1:-1]), num_classes])
     valid = tf.cast(labels.valid, scores.dtype)[..., tf.newaxis]
     truth = tf.one_hot(labels.ids, num_classes, dtype=scores.dtype) * valid
-    scale = class_scale(truth, valid, class_weight, normalization)
+    scale = class_scale(
+        tf.reduce_sum(truth, axis=1, keepdims=True),
+        tf.reduce_sum(valid, axis=1, keepdims=True),
+        class_weight,
+        normalization,
+    )
 
     @tf.custom_gradient
     def density(

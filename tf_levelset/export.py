@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
-
-from tf_levelset import compat
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2,
+)
 
 MAX_CLASSES = 256
 """Masks are uint8."""
@@ -25,24 +26,16 @@ def numbered_versions(folder: Path) -> dict[int, Path]:
 
 
 class Serving(tf.Module):
-    """A model's endpoints, in TensorFlow's own operations."""
+    """A model's endpoints, in TensorFlow's own operations, its weights constants."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        # The variables are saved, not the model: Keras 3 gives each of its own a twin
-        # in the graph, and servers would restore the twins and read the others.
-        self.weights = [compat.raw_variable(v) for v in model.variables]
-        self._logits = lambda images: model(images, training=False)
+        self._answer = _frozen(model)
 
-    # A function of its own: the net is traced, and saved, once for all endpoints.
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps float32 (B, H, W, 3) in 0–255 to `mask` and `probabilities`."""
-        logits = tf.cast(self._logits(images), tf.float32)
-        return {
-            "mask": tf.cast(tf.argmax(logits, axis=-1), tf.uint8),
-            "probabilities": tf.nn.softmax(logits),
-        }
+        mask, probabilities = self._answer(images)
+        return {"mask": mask, "probabilities": probabilities}
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, "images")]
@@ -74,6 +67,22 @@ class Serving(tf.Module):
         return self.answer(tf.cast(images, tf.float32))
 
 
+def _frozen(model: keras.Model) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
+    """A model as a function of pictures to masks and probabilities, without variables.
+
+    Of constants TensorFlow folds normalisations into convolutions, and oneDNN lays
+    their kernels out once instead of in every call. The net is traced, and saved, once
+    for all endpoints.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+    def answer(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = tf.cast(model(images, training=False), tf.float32)
+        return tf.cast(tf.argmax(logits, axis=-1), tf.uint8), tf.nn.softmax(logits)
+
+    return convert_variables_to_constants_v2(answer.get_concrete_function())
+
+
 def export(
     model: keras.Model,
     folder: Path,
@@ -82,7 +91,8 @@ def export(
 ) -> Path:
     """Writes a model as a SavedModel, whole or not at all.
 
-    It needs neither this package nor Keras where it is loaded. Endpoints, each to
+    It needs neither this package nor Keras where it is loaded. The weights are
+    constants of its graph: a copy to serve, not to train on. Endpoints, each to
     `mask`, uint8 (B, H, W), and `probabilities`, float32 (B, H, W, C), at the
     pictures' size: `serving_default` (`images`, float32 (B, H, W, 3) in 0–255),
     `uint8` (`images`) and `encoded` (`encoded`, (B,) JPEG or PNG files of one size).

@@ -8,7 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.combined_loss import Options, combined_losses
 from tf_levelset.energy import check_options, energy_density
+from tf_levelset.fusion import is_worth_compiling
 from tf_levelset.labels import Labels
 from tf_levelset.segmentation_loss import SegmentationLoss, cross_entropy
 
@@ -139,6 +141,11 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         signed: whether an anticorrelated class costs 2 T_l − E_l.
         reduction: as in Keras; the sum and the single losses, which are no means, hold
             each pixel's cross-entropy as it is.
+        jit_compile: whether XLA compiles the loss where it is part of a graph, as in
+            `fit`, also where the model is not. It is faster on a CPU, and compiled anew
+            for every shape of a batch. "auto" does so on machines with CPUs alone, for
+            logits of 128² pixels or more whose height and width are known.
+            Probabilities, "ahf" and "hf" are not compiled.
         name: name of the loss.
         dtype: dtype of the computation; below 32 bits, float32 is used.
 
@@ -166,6 +173,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         normalization: str = "sum",
         signed: bool = False,
         reduction: str | None = "sum_over_batch_size",
+        jit_compile: bool | str = "auto",
         name: str | None = "cross_entropy_level_set_loss",
         dtype: Any = None,
     ) -> None:
@@ -173,6 +181,11 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             raise ValueError(
                 "Expected `level_set_weight` to be a finite number of zero or more. "
                 f"Received: {level_set_weight!r}"
+            )
+        if jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                'Expected `jit_compile` to be True, False or "auto". Received: '
+                f"{jit_compile!r}"
             )
         super().__init__(
             from_logits=from_logits,
@@ -187,15 +200,47 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             dtype=dtype,
         )
         self.level_set_weight = level_set_weight
+        self.jit_compile = jit_compile
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns losses (B, N) whose mean over all positions is Eq. 8."""
+        if self.from_logits and self.heaviside == "mahf" and self.level_set_weight > 0:
+            return self._combined_losses(labels, scores)
         losses = cross_entropy(labels, scores, self.from_logits)
         losses = self._mean_of_valid(self._weigh_classes(losses, labels), labels)
         if self.level_set_weight > 0:
             losses += self.level_set_weight * super().pixel_losses(labels, scores)
         return losses
 
+    def _combined_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """The same, from one softmax."""
+        weights = self._weigh_classes(tf.cast(labels.valid, scores.dtype), labels)
+        return combined_losses(
+            labels,
+            scores,
+            self._mean_of_valid(weights, labels),
+            Options(
+                level_set_weight=self.level_set_weight,
+                epsilon=self.epsilon,
+                class_weight=self.class_weight,
+                normalization=self.normalization,
+                signed=self.signed,
+            ),
+            jit_compile=self._compiles(scores.shape),
+        )
+
+    def _compiles(self, shape: tf.TensorShape) -> bool:
+        """Tells whether XLA is to compile the loss of logits of a shape."""
+        if tf.executing_eagerly():
+            return False
+        if self.jit_compile == "auto":
+            return is_worth_compiling(shape[:-1])
+        return bool(self.jit_compile)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
-        return {**super().get_config(), "level_set_weight": self.level_set_weight}
+        return {
+            **super().get_config(),
+            "level_set_weight": self.level_set_weight,
+            "jit_compile": self.jit_compile,
+        }

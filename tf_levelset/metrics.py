@@ -19,7 +19,7 @@ The functions work on NumPy matrices; the Keras metrics keep the matrix as their
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -27,12 +27,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_levelset import compat, energy
+from tf_levelset.fusion import is_worth_compiling
 
 Confusion = npt.NDArray[np.int64]
 
-# The code of a pixel whose id is no class. NumPy scalars: tf.where takes them as int64.
-_VOID = np.int64(-2)
-_WRONG = np.int64(-1)
+# The code of a pixel whose id is no class. NumPy scalars: tf.where takes them as int32.
+_VOID = np.int32(-2)
+_WRONG = np.int32(-1)
+
+# Of more classes, the compiled argmax has too many steps to be compiled quickly.
+_FEW_CLASSES = 64
 
 
 # Keras 2 rewrites these methods for graphs, even in eager mode, and wraps what they
@@ -280,6 +284,17 @@ def _checked_names(
 # --- Keras metrics over counts -------------------------------------------------------
 
 
+class _Tally(NamedTuple):
+    """What a batch adds to a metric's counters, int64."""
+
+    counts: tf.Tensor
+    """Of the metric's `_counts_shape`."""
+    wrong_labels: tf.Tensor
+    """Scalar: counted pixels whose label is `_WRONG`."""
+    wrong_predictions: tf.Tensor
+    """Scalar: counted pixels whose prediction is `_WRONG`."""
+
+
 class _CountMetric(keras.metrics.Metric):
     """A score of integer counts of everything seen since the last reset.
 
@@ -340,12 +355,12 @@ class _CountMetric(keras.metrics.Metric):
 
     def _count(
         self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns a batch's counts, int64 of `_counts_shape`.
+    ) -> _Tally:
+        """Counts a batch.
 
         Args:
-            truth: The class, `_VOID` or `_WRONG` of each label, int64.
-            predicted: The class or `_WRONG` of each prediction, int64.
+            truth: The class, `_VOID` or `_WRONG` of each label, int32.
+            predicted: The class or `_WRONG` of each prediction, int32.
             valid: Where the label is not void and the weight is 1, boolean.
         """
         raise NotImplementedError
@@ -380,33 +395,32 @@ class _CountMetric(keras.metrics.Metric):
             kept, wrong = _mask(sample_weight, truth)
             valid &= kept
             wrong_weights = tf.math.count_nonzero(wrong)
-        counts = self._count(truth, predicted, valid)
+        tally = self._count(truth, predicted, valid)
         with tf.control_dependencies(_check_weights(wrong_weights)):
-            counts = tf.identity(counts)
+            counts = tf.identity(tally.counts)
         self._counts.assign_add(counts)
-        self._wrong_labels.assign_add(_count_wrong(truth, valid))
-        self._wrong_predictions.assign_add(_count_wrong(predicted, valid))
+        self._wrong_labels.assign_add(tally.wrong_labels)
+        self._wrong_predictions.assign_add(tally.wrong_predictions)
         self._wrong_weights.assign_add(wrong_weights)
 
     def _truth_codes(self, y_true: Any) -> tf.Tensor:
-        """Returns the class, `_VOID` or `_WRONG` of each label, int64."""
+        """Returns the class, `_VOID` or `_WRONG` of each label, int32."""
         y_true = tf.convert_to_tensor(y_true)
         if self.sparse_y_true:
             values = _wide(y_true)
             codes = _class_or_wrong(values, self.num_classes)
             if self.ignore_class is None:
                 return codes
-            void = tf.equal(values, tf.cast(self.ignore_class, values.dtype))
-            return tf.where(void, _VOID, codes)
+            return tf.where(_equals(values, self.ignore_class), _VOID, codes)
         values = _argmax(y_true, self.axis)
         # tf.one_hot makes zeros of a void label, and argmax of zeros is class 0.
         void = tf.reduce_all(tf.equal(y_true, tf.zeros_like(y_true)), axis=self.axis)
         if self.ignore_class is not None:
-            void |= tf.equal(values, self.ignore_class)
+            void |= _equals(values, self.ignore_class)
         return tf.where(void, _VOID, _class_or_wrong(values, self.num_classes))
 
     def _predicted_codes(self, y_pred: Any) -> tf.Tensor:
-        """Returns the class or `_WRONG` of each prediction, int64."""
+        """Returns the class or `_WRONG` of each prediction, int32."""
         y_pred = tf.convert_to_tensor(y_pred)
         if self.sparse_y_pred:
             return _class_or_wrong(_wide(y_pred), self.num_classes)
@@ -539,22 +553,26 @@ class _ConfusionMetric(_CountMetric):
 
     def _count(
         self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the batch's confusion matrix, int64 of shape (C, C)."""
-        cells = self.num_classes**2
-        counted = valid & (truth >= 0) & (predicted >= 0)
-        # What does not count goes into one cell more, which is cut off.
-        index = tf.where(
-            counted, truth * self.num_classes + predicted, tf.cast(cells, tf.int64)
-        )
+    ) -> _Tally:
+        """Counts the batch's confusion matrix, int64 of shape (C, C).
+
+        One histogram answers all: its first row and column are those of `_WRONG`, −1,
+        and its last cell that of what does not count.
+        """
+        size = self.num_classes + 1
+        dtype = tf.int32 if size**2 < tf.int32.max else tf.int64
+        row, column = (tf.cast(codes, dtype) + 1 for codes in (truth, predicted))
         # The op itself: tf.math.bincount sizes its output by the data, which XLA
         # cannot compile. Empty weights count each index once.
-        counts = tf.raw_ops.DenseBincount(
-            input=tf.reshape(index, [-1]),
-            size=tf.constant(cells + 1, tf.int64),
+        cells = tf.raw_ops.DenseBincount(
+            input=tf.reshape(tf.where(valid, row * size + column, size**2), [-1]),
+            size=tf.constant(size**2 + 1, dtype),
             weights=tf.zeros([0], tf.int64),
         )
-        return tf.reshape(counts[:cells], [self.num_classes, self.num_classes])
+        matrix = tf.reshape(cells[:-1], [size, size])
+        return _Tally(
+            matrix[1:, 1:], tf.reduce_sum(matrix[0]), tf.reduce_sum(matrix[:, 0])
+        )
 
     def confusion(self) -> Confusion:
         """Returns the counts so far, int64 of shape (C, C), rows the truth.
@@ -705,32 +723,66 @@ def _class_iou(confusion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _wide(values: tf.Tensor) -> tf.Tensor:
-    """Returns integers as int64, and floats as float32 or wider.
+    """Returns integers as int32 where that holds them, else int64; floats as float32.
 
     A uint8 holds neither −1 nor 256, and a bfloat16 no 459: comparisons need width.
     """
-    if not values.dtype.is_floating:
-        return tf.cast(values, tf.int64)
-    return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
+    if values.dtype.is_floating:
+        return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
+    narrow = values.dtype.size < 4 or values.dtype == tf.int32
+    return tf.cast(values, tf.int32 if narrow else tf.int64)
+
+
+def _equals(values: tf.Tensor, number: int) -> tf.Tensor:
+    """Where wide values are a number, which their type may be too narrow to hold."""
+    if values.dtype.min <= number <= values.dtype.max:
+        return tf.equal(values, tf.cast(number, values.dtype))
+    return tf.zeros_like(values, tf.bool)
 
 
 def _class_or_wrong(values: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Returns wide values as int64 class ids, `_WRONG` where they are none.
+    """Returns wide values as int32 class ids, `_WRONG` where they are none.
 
     The range is checked before the cast: some devices cast NaN to 0, a valid id.
     """
     in_range = (values >= 0) & (values < num_classes)
     if values.dtype.is_floating:
         in_range &= tf.equal(values, tf.floor(values))
-    return tf.where(in_range, tf.cast(values, tf.int64), _WRONG)
+    return tf.where(in_range, tf.cast(values, tf.int32), _WRONG)
 
 
 def _argmax(scores: tf.Tensor, axis: int) -> tf.Tensor:
-    """Returns the int64 argmax, `_WRONG` where a score is not finite."""
+    """Returns the int32 argmax, `_WRONG` where a score is not finite."""
     if not scores.dtype.is_floating:
-        return tf.argmax(_wide(scores), axis=axis)
+        return tf.argmax(_wide(scores), axis=axis, output_type=tf.int32)
+    if _is_to_compile(scores.shape, axis):
+        return _one_pass_argmax(scores, axis)
     finite = tf.reduce_all(tf.math.is_finite(scores), axis=axis)
-    return tf.where(finite, tf.argmax(scores, axis=axis), _WRONG)
+    best = tf.argmax(scores, axis=axis, output_type=tf.int32)
+    return tf.where(finite, best, _WRONG)
+
+
+def _is_to_compile(shape: tf.TensorShape, axis: int) -> bool:
+    """Whether the argmax over so many classes, and of so many pixels, is compiled."""
+    if shape.rank is None or shape[axis] is None or shape[axis] > _FEW_CLASSES:
+        return False
+    sizes = shape.as_list()
+    del sizes[axis]
+    return is_worth_compiling(tf.TensorShape(sizes))
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _one_pass_argmax(scores: tf.Tensor, axis: int) -> tf.Tensor:
+    """`_argmax` as XLA computes it, which reads the scores once."""
+    first, *others = tf.unstack(scores, axis=axis)
+    best, index = first, tf.zeros_like(first, tf.int32)
+    finite = tf.math.is_finite(first)
+    for channel, other in enumerate(others, 1):
+        greater = other > best
+        best = tf.where(greater, other, best)
+        index = tf.where(greater, channel, index)
+        finite &= tf.math.is_finite(other)
+    return tf.where(finite, index, _WRONG)
 
 
 def _above(scores: tf.Tensor, threshold: float) -> tf.Tensor:
@@ -738,7 +790,7 @@ def _above(scores: tf.Tensor, threshold: float) -> tf.Tensor:
     scores = _wide(scores)
     if not scores.dtype.is_floating:
         scores = tf.cast(scores, tf.float64)
-    above = tf.cast(scores > tf.cast(threshold, scores.dtype), tf.int64)
+    above = tf.cast(scores > tf.cast(threshold, scores.dtype), tf.int32)
     return tf.where(tf.math.is_finite(scores), above, _WRONG)
 
 

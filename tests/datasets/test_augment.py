@@ -276,6 +276,29 @@ class TestAugment:
         assert agreement > 0.98
         assert valid.mean() > 0.5
 
+    @pytest.mark.parametrize("photometric", [False, True])
+    @pytest.mark.parametrize("crop", [(15, 17), (40, 12), (60, 60)])
+    @pytest.mark.parametrize("resized", [None, (22, 31)])
+    def test_is_its_steps_one_after_the_other(
+        self, resized: tuple[int, int] | None, crop: tuple[int, int], photometric: bool
+    ) -> None:
+        image, labels = noise(30, 24)
+        augmentation = Augmentation(
+            resized, crop=crop, flip=True, photometric=photometric
+        )
+        for value in range(6):
+            seed = seed_of(value)
+            seeds = tf.random.experimental.stateless_split(seed, 4)
+            step = (tf.cast(image, tf.float32), labels)
+            step = resize(*step, resized) if resized else step
+            step = random_crop(*step, seeds[1], crop)
+            step = random_flip(*step, seeds[2])
+            step = random_photometric(*step, seeds[3]) if photometric else step
+            expected_image, expected_labels = pad(*step, crop)
+            new_image, new_labels = augment(image, labels, seed, augmentation)
+            np.testing.assert_allclose(new_image, expected_image, atol=0.02)
+            np.testing.assert_array_equal(new_labels, expected_labels)
+
     def test_padding_keeps_its_colour_under_the_jitter(self) -> None:
         image, labels = noise(4, 4)
         augmentation = Augmentation(crop=(6, 6), photometric=True)

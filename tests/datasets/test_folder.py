@@ -82,6 +82,21 @@ class TestPairedFilesSource:
         _, labels = source.load(tf.constant(0, tf.int64))
         assert labels.numpy().tolist() == [[0, 2, 255, 255]]
 
+    def test_takes_as_many_classes_as_bytes_tell_apart(self, tmp_path: Path) -> None:
+        # 255 classes and void: no byte is left over.
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "i.png")
+        ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        Image.fromarray(ids).save(tmp_path / "l.png")
+        source = paired_files_source(
+            "toy",
+            [tmp_path / "i.png"],
+            [tmp_path / "l.png"],
+            [str(c) for c in range(255)],
+            np.zeros((255, 3)),
+        )
+        _, labels = source.load(tf.constant(0, tf.int64))
+        np.testing.assert_array_equal(labels, ids)
+
     @pytest.mark.parametrize("dtype", [np.uint16, np.int64])
     def test_takes_another_reader(
         self, pairs: tuple[list[Path], list[Path]], dtype: Any

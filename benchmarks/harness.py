@@ -1,0 +1,299 @@
+"""How everything is measured: alternately, all samples kept, ratios by pairs.
+
+A machine that others share drifts by more than what is to be measured. So two things
+are never timed one after the other but in turns, a sample of each a round, and
+compared round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    "tf-levelset",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "opencv-python",
+    "torch",
+    "monai",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "openvino",
+    "onnxruntime",
+    "tf2onnx",
+    "pydensecrf2",
+)
+
+Samples = dict[str, list[float]]
+
+
+def alternate(
+    cases: Mapping[str, Callable[[], float | None]], rounds: int, warmups: int = 2
+) -> Samples:
+    """Times every case once a round, the order turned around from round to round.
+
+    Args:
+        cases: by name, what is to be timed: functions that return when their work is
+            done, with None, or with the seconds where they took the time themselves
+            (`Worker`).
+        rounds: number of samples of each case.
+        warmups: number of rounds before, which are not counted.
+
+    Returns:
+        The seconds of each case, a sample a round.
+    """
+    # Else every collection of garbage would go through all that TensorFlow holds.
+    gc.freeze()
+    names = list(cases)
+    samples: Samples = {name: [] for name in names}
+    for index in range(-warmups, rounds):
+        for name in names if index % 2 == 0 else reversed(names):
+            seconds = timed(cases[name])
+            if index >= 0:
+                samples[name].append(seconds)
+    return samples
+
+
+def timed(function: Callable[[], float | None]) -> float:
+    """Returns the seconds a call takes, by its own account where it gives one."""
+    gc.collect()
+    start = time.perf_counter()
+    own = function()
+    return time.perf_counter() - start if own is None else own
+
+
+def summary(samples: Sequence[float]) -> dict[str, float]:
+    """Returns the median, the quartiles and the extremes of samples."""
+    low, lower, median, upper, high = np.quantile(samples, [0, 0.25, 0.5, 0.75, 1])
+    return {
+        "median": float(median),
+        "quartile_1": float(lower),
+        "quartile_3": float(upper),
+        "min": float(low),
+        "max": float(high),
+    }
+
+
+def best(samples: Samples, names: Iterable[str]) -> str:
+    """Returns which of the cases has the smallest median."""
+    return min(names, key=lambda name: float(np.median(samples[name])))
+
+
+def ratio(
+    samples: Samples, ours: Sequence[str], theirs: Sequence[str]
+) -> dict[str, Any]:
+    """Compares the best of our cases with the best of theirs, round by round.
+
+    Returns:
+        `ours` and `theirs`, the cases taken; `pairs`, ours over theirs a round; and
+        their `summary`.
+    """
+    a, b = best(samples, ours), best(samples, theirs)
+    pairs = [x / y for x, y in zip(samples[a], samples[b], strict=True)]
+    return {"ours": a, "theirs": b, "pairs": pairs, **summary(pairs)}
+
+
+def target(
+    name: str, measured: float | None, bound: float | None, sense: str, **details: Any
+) -> dict[str, Any]:
+    """States a target and whether it was met.
+
+    Args:
+        name: what was asked for, a sentence.
+        measured: the figure, in the bound's unit; None where it could not be had.
+        bound: what it is held against; None for a figure that is only reported.
+        sense: "at most" or "at least".
+        details: anything else to keep beside it, such as `ratio`'s answer, or the
+            `published_ratio` that a reported one is read beside.
+    """
+    if sense not in ("at most", "at least"):
+        raise ValueError(f"Expected 'at most' or 'at least'. Received: {sense!r}")
+    met = None
+    if measured is not None and bound is not None:
+        met = measured <= bound if sense == "at most" else measured >= bound
+    return {
+        "name": name,
+        "measured": measured,
+        "sense": sense,
+        "bound": bound,
+        "met": met,
+        **details,
+    }
+
+
+class Worker:
+    """A process of its own that does one thing, and waits in between.
+
+    For peers whose threads or memory would disturb ours in one process. `factory` is
+    "module:function"; called with the keyword arguments, which go over as JSON, it
+    prepares the work and returns a function to be timed. That function may return a
+    dictionary of further figures.
+
+    Args:
+        factory: "module:function", such as "benchmarks.peers:torch_loss".
+        environment: variables of the process, beside this one's.
+        arguments: of the factory; must be JSON.
+
+    Raises:
+        RuntimeError: where the process ends early; it carries what it wrote.
+    """
+
+    def __init__(
+        self,
+        factory: str,
+        environment: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.harness", factory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+        )
+        self._factory = factory
+        self.details: dict[str, Any] = {}
+        try:
+            self._ask(json.dumps(arguments))
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self) -> float:
+        """Does the work once; returns the seconds it took there."""
+        answer = self._ask("run")
+        self.details = answer.get("details") or {}
+        return float(answer["seconds"])
+
+    def peak_bytes(self) -> int:
+        """Does the work twice and returns how far its memory rose above the start's."""
+        return int(self._ask("peak")["peak_bytes"])
+
+    def close(self) -> None:
+        """Ends the process."""
+        with self._process:  # closes its files and waits
+            pass
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # A process that has ended says so below, by its silence.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        for answer in self._process.stdout:
+            if answer.startswith(_MARK):
+                return dict(json.loads(answer.removeprefix(_MARK)))
+        raise RuntimeError(
+            f"Expected an answer of {self._factory}. Received: its end, with code "
+            f"{self._process.wait()}"
+        )
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Returns the bytes that a call adds to this process at its highest (Linux).
+
+    The call is made once before, so that compiling it does not count, and then twice.
+    """
+    function()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    for _ in range(2):
+        function()
+    return _status_bytes("VmHWM") - before
+
+
+def environment() -> dict[str, Any]:
+    """Returns the versions and the machine that a figure depends on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "processor": _processor(),
+        "memory_gib": round(
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
+        ),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*: (.*)", lines)
+    sets = [name for name in ("avx2", "avx512f", "amx_tile") if f" {name} " in lines]
+    return f"{model.group(1) if model else platform.processor()} ({', '.join(sets)})"
+
+
+def _status_bytes(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    match = re.search(rf"{field}:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match.group(1)) * 1024
+
+
+_MARK = "benchmark answer: "
+
+
+def _answer(values: Mapping[str, Any]) -> None:
+    print(_MARK + json.dumps(values), flush=True)
+
+
+def _serve(factory: str) -> None:
+    """What a `Worker`'s process runs: a line in, a line out."""
+    module, name = factory.split(":")
+    arguments = json.loads(sys.stdin.readline())
+    work = getattr(importlib.import_module(module), name)(**arguments)
+    _answer({"ready": True})
+    for line in sys.stdin:
+        if line.strip() == "peak":
+            _answer({"peak_bytes": peak_memory(work)})
+            continue
+        start = time.perf_counter()
+        details = work()
+        seconds = time.perf_counter() - start
+        _answer(
+            {
+                "seconds": seconds,
+                "details": details if isinstance(details, dict) else None,
+            }
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Serves one piece of work.")
+    parser.add_argument("factory")
+    _serve(parser.parse_args().factory)

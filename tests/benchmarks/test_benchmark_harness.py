@@ -1,0 +1,134 @@
+"""How things are timed and compared, without a timing held to anything."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import harness
+
+TICKS = iter(range(10**6))
+
+
+def ticking() -> dict[str, int]:
+    """Work of a `Worker`: counts its calls."""
+    return {"call": next(TICKS)}
+
+
+def ticker(first: int) -> object:
+    global TICKS
+    TICKS = iter(range(first, 10**6))
+    return ticking
+
+
+def failing() -> object:
+    sys.exit(3)
+
+
+def test_alternate_takes_turns_and_leaves_warmups_out() -> None:
+    calls: list[str] = []
+    cases = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    samples = harness.alternate(cases, rounds=3, warmups=2)
+    assert "".join(calls) == "abccbaabccbaabc"
+    assert [len(values) for values in samples.values()] == [3, 3, 3]
+
+
+def test_alternate_takes_a_cases_own_account() -> None:
+    own = iter([9.0, 1.0, 2.0])
+    samples = harness.alternate({"own": lambda: next(own)}, rounds=2, warmups=1)
+    assert samples == {"own": [1.0, 2.0]}
+
+
+def test_timed_counts_the_call() -> None:
+    assert harness.timed(lambda: time.sleep(0.02)) >= 0.02
+
+
+def test_summary() -> None:
+    assert harness.summary([4.0, 1.0, 2.0, 3.0, 5.0]) == {
+        "median": 3.0,
+        "quartile_1": 2.0,
+        "quartile_3": 4.0,
+        "min": 1.0,
+        "max": 5.0,
+    }
+
+
+def test_ratio_is_of_the_best_modes_round_by_round() -> None:
+    samples = {
+        "ours, graph": [9.0, 9.0, 9.0],
+        "ours, XLA": [1.0, 2.0, 4.0],
+        "peer, graph": [2.0, 2.0, 2.0],
+        "peer, XLA": [3.0, 3.0, 1.0],
+    }
+    ratio = harness.ratio(
+        samples, ["ours, graph", "ours, XLA"], ["peer, XLA", "peer, graph"]
+    )
+    # The peer's medians are 3 and 2; the pairs are 1/2, 2/2, 4/2.
+    assert (ratio["ours"], ratio["theirs"]) == ("ours, XLA", "peer, graph")
+    assert ratio["pairs"] == [0.5, 1.0, 2.0]
+    assert ratio["median"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("measured", "sense", "met"),
+    [
+        (1.0, "at most", True),
+        (1.1, "at most", False),
+        (1.0, "at least", True),
+        (0.9, "at least", False),
+        (None, "at least", None),
+    ],
+)
+def test_target(measured: float | None, sense: str, met: bool | None) -> None:
+    target = harness.target("it", measured, 1.0, sense, pairs=[1])
+    assert target["met"] is met
+    assert target["pairs"] == [1]
+
+
+def test_target_without_a_bound_is_reported() -> None:
+    target = harness.target("it", 1.2, None, "at most", published_ratio=1.18)
+    assert (target["bound"], target["met"]) == (None, None)
+    assert target["published_ratio"] == 1.18
+
+
+def test_target_of_another_sense() -> None:
+    with pytest.raises(ValueError, match="Expected 'at most' or 'at least'"):
+        harness.target("it", 1.0, 1.0, "about")
+
+
+def test_worker_answers_and_keeps_its_state() -> None:
+    with harness.Worker(
+        "tests.benchmarks.test_benchmark_harness:ticker", first=7
+    ) as worker:
+        assert worker() >= 0
+        assert worker.details == {"call": 7}
+        worker()
+        assert worker.details == {"call": 8}
+
+
+def test_worker_that_ends_early_says_so() -> None:
+    with pytest.raises(RuntimeError, match=r"test_benchmark_harness:failing.*code 3"):
+        harness.Worker("tests.benchmarks.test_benchmark_harness:failing")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="reads Linux's /proc"
+)
+def test_peak_memory_sees_what_is_gone_at_the_end() -> None:
+    size = 64 * 2**20
+    peak = harness.peak_memory(lambda: np.ones(size, np.uint8).sum())
+    assert 0.9 * size < peak < 1.5 * size
+
+
+def test_garbage_is_collected_before_the_clock_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: order.append("collected"))
+    harness.timed(lambda: order.append("called"))
+    assert order == ["collected", "called"]

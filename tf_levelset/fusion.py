@@ -1,0 +1,63 @@
+"""Where a CPU is better served by XLA, or by NumPy, than by TensorFlow's own ops.
+
+TensorFlow goes over its tensors once an operation; on a CPU that is what dense losses
+and metrics spend their time on. XLA makes one loop of many operations, but compiles
+anew for each shape, and Keras does not ask for it on CPUs. `fused` asks for it where a
+graph's pictures are large and all of one size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+MANY_PIXELS = 2**14
+"""From so many pixels a picture on, a function is compiled."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def on_cpu() -> bool:
+    """Whether TensorFlow sees nothing but CPUs."""
+    return all(d.device_type == "CPU" for d in tf.config.get_visible_devices())
+
+
+def in_xla() -> bool:
+    """Whether what is traced now is to be compiled by XLA."""
+    return tf.__internal__.get_enclosing_xla_context() is not None
+
+
+def is_worth_compiling(pixels: tf.TensorShape) -> bool:
+    """Whether a CPU is to run a graph of large pictures, all of one size.
+
+    Args:
+        pixels: of the pictures, (B, …); only the batch may be unknown.
+
+    Returns:
+        False in eager mode, where every size of picture would be compiled.
+    """
+    if tf.executing_eagerly() or pixels.rank is None or None in pixels[1:]:
+        return False
+    return pixels[1:].num_elements() >= MANY_PIXELS and on_cpu()
+
+
+def fused(function: F) -> F:
+    """Lets XLA compile a pure function of tensors where that pays.
+
+    Args:
+        function: its first argument is a tensor (B, …, C); the others are tensors, or
+            Python values that can be hashed. It may be called in any mode: it must hold
+            for itself, and compile.
+    """
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    def chosen(scores: tf.Tensor, *arguments: Any) -> Any:
+        if is_worth_compiling(scores.shape[:-1]):
+            return compiled(scores, *arguments)
+        return function(scores, *arguments)
+
+    return chosen  # type: ignore[return-value]
