@@ -31,7 +31,8 @@ def literal_loss(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
 def literal_energy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
     """E/n of each image, (B,), term by term as Eq. 4 and 5 are printed."""
     valid = tf.cast(y_true != VOID, y_pred.dtype)[..., tf.newaxis]
-    truth = tf.one_hot(y_true, y_pred.shape[-1], dtype=y_pred.dtype)
+    # With more than 255 classes, void would else be one.
+    truth = tf.one_hot(y_true, y_pred.shape[-1], dtype=y_pred.dtype) * valid
     phi = tf.nn.softmax(y_pred) - 0.5
     inside = 0.5 * (1 + tf.tanh(phi / EPSILON)) * valid
     outside = valid - inside

@@ -763,6 +763,7 @@ def test_graph_and_xla_equal_eager(name: str) -> None:
 def test_what_a_cpu_compiles_of_large_pictures_equals_eager(
     name: str, other_options: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fusion, "on_cpu", lambda: True)
     monkeypatch.setattr(fusion, "MANY_PIXELS", 1)
     labels, logits = pictures((2, 20, 30))
     function = make(name, **(OPTIONS.get(name, {}) if other_options else {}))
