@@ -27,11 +27,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import harness
+from benchmarks.gradients import Loss, value_and_gradient
 from benchmarks.literal import VOID, WEIGHT, literal_loss
 from tf_levelset import CrossEntropyLevelSetLoss
 
 Samples = harness.Samples
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 OURS, LITERAL, REFERENCE = "CE + LS", "literal CE + LS", "Keras' CE"
 MODES = {"graph": None, "XLA": True}
@@ -190,16 +190,7 @@ def losses() -> dict[str, Loss]:
 
 def gradient_function(name: str, jit_compile: bool | None) -> Callable[..., Any]:
     """Returns a compiled function of labels and logits: the loss and its gradient."""
-    loss_function = losses()[name]
-
-    @tf.function(jit_compile=jit_compile)
-    def gradient(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            loss = loss_function(labels, logits)
-        return loss, tape.gradient(loss, logits)
-
-    return gradient
+    return value_and_gradient(losses()[name], jit_compile)
 
 
 def tensors(point: Point) -> tuple[tf.Tensor, tf.Tensor]:
@@ -228,10 +219,7 @@ def time_targets(
         str(p): harness.ratio(seconds[p], modes_of(OURS), modes_of(LITERAL))
         for p in points
     }
-    return [
-        exponent_target(f"Time of CE + LS over {axis}", axis, points, taken),
-        worst_target(f"Time of CE + LS over that of the literal, {axis}", ratios),
-    ]
+    return axis_targets("Time", axis, points, taken, ratios)
 
 
 def time_curve(
@@ -294,10 +282,7 @@ def memory_targets(
     """Linear over the axis, and below the literal formula at each of its points."""
     taken = [memory[point][OURS] for point in points]
     ratios = {str(p): harness.ratio(memory[p], [OURS], [LITERAL]) for p in points}
-    return [
-        exponent_target(f"Memory of CE + LS over {axis}", axis, points, taken),
-        worst_target(f"Memory of CE + LS over that of the literal, {axis}", ratios),
-    ]
+    return axis_targets("Memory", axis, points, taken, ratios)
 
 
 def memory_curve(
@@ -312,6 +297,20 @@ def memory_curve(
 
 
 # --- Targets ---
+
+
+def axis_targets(
+    quantity: str,
+    axis: str,
+    points: Sequence[Point],
+    taken: Sequence[Sequence[float]],
+    ratios: Mapping[str, dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Both targets of a quantity: its exponent, and the worst ratio to the literal."""
+    return [
+        exponent_target(f"{quantity} of CE + LS over {axis}", axis, points, taken),
+        worst_target(f"{quantity} of CE + LS over that of the literal, {axis}", ratios),
+    ]
 
 
 def exponent_target(

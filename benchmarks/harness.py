@@ -93,6 +93,14 @@ def summary(samples: Sequence[float]) -> dict[str, float]:
     }
 
 
+def described(samples: Samples) -> dict[str, dict[str, Any]]:
+    """Returns each case's samples and their summary, as benchmarks tell `cases`."""
+    return {
+        name: {"seconds": seconds, **summary(seconds)}
+        for name, seconds in samples.items()
+    }
+
+
 def best(samples: Samples, names: Iterable[str]) -> str:
     """Returns which of the cases has the smallest median."""
     return min(names, key=lambda name: float(np.median(samples[name])))
@@ -225,10 +233,10 @@ def peak_memory(function: Callable[[], object]) -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status_bytes("VmRSS")
+    before = status_bytes("VmRSS")
     for _ in range(2):
         function()
-    return _status_bytes("VmHWM") - before
+    return status_bytes("VmHWM") - before
 
 
 def environment() -> dict[str, Any]:
@@ -258,7 +266,8 @@ def _processor() -> str:
     return f"{model.group(1) if model else platform.processor()} ({', '.join(sets)})"
 
 
-def _status_bytes(field: str) -> int:
+def status_bytes(field: str) -> int:
+    """Returns this process's memory by a field of /proc, such as "VmRSS" (Linux)."""
     status = Path("/proc/self/status").read_text()
     match = re.search(rf"{field}:\s+(\d+) kB", status)
     assert match is not None

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 import tf_levelset
 from benchmarks import harness
+from benchmarks.gradients import value_and_gradient
 from benchmarks.kernels import kernel_seconds
 from benchmarks.literal import VOID, WEIGHT, literal_loss
 
@@ -83,20 +84,11 @@ def step(name: str, shape: Sequence[int], jit_compile: bool) -> Callable[[], Non
         shape: of the logits.
         jit_compile: whether XLA compiles the whole of it.
     """
-    loss = LOSSES[name]()
+    both = value_and_gradient(LOSSES[name](), jit_compile)
     labels, logits = (tf.constant(array) for array in pictures(shape))
 
-    @tf.function(jit_compile=jit_compile)
-    def value_and_gradient(
-        labels: tf.Tensor, logits: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            value = loss(labels, logits)
-        return value, tape.gradient(value, logits)
-
     def run() -> None:
-        value_and_gradient(labels, logits)
+        both(labels, logits)
 
     return run
 
@@ -139,17 +131,11 @@ def measure(quick: bool) -> dict[str, Any]:
     share = memory["ours"] / memory["literal"]
     return {
         "sizes": {"logits": list(shape), "void": "1 row of 32"},
-        "cases": {
-            name: {"seconds": seconds, **harness.summary(seconds)}
-            for name, seconds in samples.items()
-        },
+        "cases": harness.described(samples),
         "memory_bytes": memory,
         "memory_kept": {
             "environment": MEMORY_KEPT,
-            "cases": {
-                name: {"seconds": seconds, **harness.summary(seconds)}
-                for name, seconds in kept.items()
-            },
+            "cases": harness.described(kept),
             "ratio": harness.ratio(kept, _modes("ours"), _modes("keras")),
         },
         "kernels_seconds": {

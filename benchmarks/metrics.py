@@ -78,10 +78,7 @@ def update_of_counts(shape: tuple[int, ...], quick: bool) -> dict[str, Any]:
     samples = harness.alternate(cases, rounds=5 if quick else 30)
     return {
         "logits": list(shape),
-        "cases": {
-            name: {"seconds": seconds, **harness.summary(seconds)}
-            for name, seconds in samples.items()
-        },
+        "cases": harness.described(samples),
         "targets": update_targets(samples),
         "notes": {"share_of_the_limit": share_of_the_limit(samples)},
     }

@@ -32,10 +32,9 @@ import tensorflow as tf
 from keras import ops
 
 from benchmarks import harness
+from benchmarks.gradients import Loss, value_and_gradient
 from benchmarks.torch_losses import LOSSES, THREADS, batch, loss_and_gradient
 from tf_levelset import CrossEntropyLevelSetLoss, comparison_losses
-
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 MODES: dict[str, dict[str, Any]] = {"graph": {}, "XLA": {"jit_compile": True}}
 CLASSES = 21
@@ -163,13 +162,7 @@ def tensorflow_work(
     loss: Loss, labels: tf.Tensor, logits: tf.Tensor, options: dict[str, Any]
 ) -> Work:
     """Returns loss and gradient as a compiled function, waited for."""
-
-    @tf.function(**options)
-    def both(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            value = loss(labels, logits)
-        return value, tape.gradient(value, logits)
+    both = value_and_gradient(loss, options.get("jit_compile"))
 
     def run() -> None:
         value, _ = both(labels, logits)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 import tempfile
 import time
@@ -439,16 +438,10 @@ def resident_bytes(folder: str, every: int) -> Callable[[], dict[str, list[int]]
         resident = []
         for step, _ in enumerate(batches, start=1):
             if step * BATCH_SIZE % every == 0:
-                resident.append(_resident_bytes())
+                resident.append(harness.status_bytes("VmRSS"))
         return {"resident_bytes": resident}
 
     return run
-
-
-def _resident_bytes() -> int:
-    match = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert match is not None
-    return int(match.group(1)) * 1024
 
 
 # --- Waiting ---
@@ -485,10 +478,7 @@ def waiting_in_fit(folder: Path, quick: bool) -> dict[str, Any]:
     shares = [1 - b / a for a, b in zip(reading, idle, strict=True)]
     spread = harness.summary(shares)
     return {
-        "cases": {
-            name: {"seconds": seconds, **harness.summary(seconds)}
-            for name, seconds in samples.items()
-        },
+        "cases": harness.described(samples),
         "target": harness.target(
             "Share of fit spent waiting for the pipeline, "
             f"{'narrow' if quick else 'full-width'} DeepLab-LargeFOV at 321, batch "

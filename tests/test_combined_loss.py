@@ -17,6 +17,12 @@ from tf_levelset.labels import parse_labels
 from tf_levelset.losses import SegmentationLoss
 
 VOID = 255
+PLAIN: dict[str, Any] = {
+    "level_set_weight": 0.67,
+    "normalization": "mean",
+    "signed": False,
+    "class_weight": None,
+}
 
 
 @st.composite
@@ -120,12 +126,7 @@ def test_many_pixels_add_up(mode: str, confidence: float) -> None:
     logits = np.zeros((1, 400, 400, 2), np.float32)
     logits[..., 0] = np.log(confidence / (1 - confidence))
     logits += rng.normal(scale=0.05, size=logits.shape).astype(np.float32)
-    options: dict[str, Any] = {
-        "level_set_weight": 0.67,
-        "normalization": "scale_free",
-        "signed": False,
-        "class_weight": None,
-    }
+    options = {**PLAIN, "normalization": "scale_free"}
     loss = CrossEntropyLevelSetLoss(
         from_logits=True, jit_compile=mode == "compiled", **options
     )
@@ -146,17 +147,11 @@ def test_float64() -> None:
     rng = np.random.default_rng(4)
     labels = rng.choice([0, 1, 2, VOID], (2, 5, 6)).astype(np.int32)
     logits = 3 * rng.normal(size=(2, 5, 6, 3))
-    options: dict[str, Any] = {
-        "level_set_weight": 0.67,
-        "normalization": "mean",
-        "signed": False,
-        "class_weight": None,
-    }
     loss = CrossEntropyLevelSetLoss(
-        from_logits=True, ignore_class=VOID, dtype="float64", **options
+        from_logits=True, ignore_class=VOID, dtype="float64", **PLAIN
     )
     value, gradient = value_and_gradient(loss, labels, logits)
-    expected, expected_gradient = literal(labels, logits, options)
+    expected, expected_gradient = literal(labels, logits, PLAIN)
     np.testing.assert_allclose(value, expected, rtol=1e-13)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-9, atol=1e-15)
 

@@ -1376,13 +1376,6 @@ def _log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.clip_by_value(probabilities, keras.backend.epsilon(), 1))
 
 
-def _truth(labels: Labels, probabilities: tf.Tensor) -> tf.Tensor:
-    """Binary ground truth (B, N, C), zero on void."""
-    dtype = probabilities.dtype
-    truth = tf.one_hot(labels.ids, probabilities.shape[-1], dtype=dtype)
-    return truth * tf.cast(labels.valid, dtype)[..., tf.newaxis]
-
-
 def _flat_classes(labels: Labels) -> tf.Tensor:
     """The labels, int32 (B, N), −1 on void."""
     return tf.where(labels.valid, labels.ids, _VOID)
