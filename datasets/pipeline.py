@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.datasets.augment import Augmentation, augment, output_size
+from tf_levelset.datasets.augment import (
+    Augmentation,
+    augment_compactly,
+    output_size,
+    to_float,
+)
 
 # Labels of every source use this value for void, whatever its files use.
 IGNORE_CLASS = 255
@@ -177,15 +182,20 @@ def training_dataset(
             f"source {source.name!r} of image_size={source.image_size}"
         )
 
-    def sample(i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def sample(i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, labels = source.load(sample_index(i, seed, source.num_samples))
-        image, labels = augment(
+        image, labels, inside = augment_compactly(
             image, labels, _fold(seed, _AUGMENTATION, i), augmentation
         )
         if size is not None:
             image = tf.ensure_shape(image, (*size, 3))
             labels = tf.ensure_shape(labels, size)
-        return image, tf.cast(labels[::label_stride, ::label_stride], tf.int32)
+        return image, labels[::label_stride, ::label_stride], inside
+
+    def finish(
+        images: tf.Tensor, labels: tf.Tensor, insides: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return to_float(images, insides), tf.cast(labels, tf.int32)
 
     first = start_step * batch_size + worker
     if num_steps is None:
@@ -196,6 +206,7 @@ def training_dataset(
     return (
         samples.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size // num_workers, drop_remainder=True)
+        .map(finish)
         .prefetch(tf.data.AUTOTUNE)
     )
 

@@ -1,17 +1,16 @@
-"""A window of a resized picture, computed alone: what lies outside is never made.
+"""A window of a resized picture: the geometry of a training sample, in NumPy arrays.
 
-Resizing is separable and linear. So a window's rows are a sparse matrix times the
-picture, with a few taps a row, and its columns another one times the transposed
-result; mirroring reverses the rows of the second.
+Pictures are bytes all along, and each step is one call of a library that lets other
+threads run meanwhile: so the samples of a batch are made side by side.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse import csr_array
+from PIL import Image
 
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 
@@ -43,31 +42,24 @@ def image_window(image: np.ndarray, window: Window, padded_size: Size) -> np.nda
     """Returns a window of an image that is resized bilinearly, antialiased.
 
     Args:
-        image: (H, W, 3) in [0, 255], any numeric dtype.
+        image: uint8 (H, W, 3).
         window: What to make.
         padded_size: The (height, width) to pad to at the bottom and the right, no
-            smaller than the window; padded with the mean colour.
+            smaller than the window.
 
     Returns:
-        float32 (*padded_size, 3) in [0, 255].
+        uint8 (*padded_size, 3), within 1 of the exact values. The padding is black;
+        `as_float` brings the mean colour.
     """
-    height, width = window.shape
-    result = _aligned_empty((*padded_size, 3))
-    _fill_around(result, window.shape, np.array(IMAGENET_MEAN_RGB, np.float32))
-    inside = result[:height, :width]
-    if window.size == image.shape[:2]:
-        inside[...] = _cut(image, window)
-        return result
-    (old_height, old_width), (top, left) = image.shape[:2], window.start
-    rows, top, bottom = taps(old_height, window.size[0], top, height)
-    columns, left, right = taps(old_width, window.size[1], left, width, window.flip)
-    part = image[top:bottom, left:right].astype(np.float32)
-    lines = rows @ part.reshape(bottom - top, -1)
-    # OpenCV transposes faster than NumPy.
-    turned = cv2.transpose(lines.reshape(height, right - left, 3))
-    turned = columns @ turned.reshape(right - left, -1)
-    cv2.transpose(turned.reshape(width, height, 3), dst=inside)
-    return result
+    old, new = image.shape[:2], window.size
+    if new[0] < old[0] or new[1] < old[1]:
+        # OpenCV does not filter where it shrinks; Pillow does.
+        part = _filtered_window(image, window)
+    elif new == old:
+        part = _cut(image, window)
+    else:
+        part = _cut(cv2.resize(image, new[::-1]), window)
+    return _padded(part, padded_size, 0)
 
 
 def label_window(labels: np.ndarray, window: Window, padded_size: Size) -> np.ndarray:
@@ -89,74 +81,65 @@ def label_window(labels: np.ndarray, window: Window, padded_size: Size) -> np.nd
             for old, new, first, count in zip(labels.shape, *window[:3], strict=True)
         )
         part = labels.take(rows, 0).take(columns[::-1] if window.flip else columns, 1)
-    if window.shape == padded_size:
-        return part
-    result = np.empty(padded_size, labels.dtype)
-    _fill_around(result, window.shape, VOID)
-    result[: window.shape[0], : window.shape[1]] = part
+    return _padded(part, padded_size, VOID)
+
+
+def as_float(images: np.ndarray, insides: np.ndarray) -> np.ndarray:
+    """Returns windows of `image_window` as float32, the padding in the mean colour.
+
+    Args:
+        images: uint8 (B, height, width, 3).
+        insides: Integers (B, 2), the (height, width) of each that is no padding.
+
+    Returns:
+        float32 (B, height, width, 3) in [0, 255].
+    """
+    mean = np.array(IMAGENET_MEAN_RGB, np.float32)
+    result = _aligned_empty(images.shape)
+    np.copyto(result, images)
+    for image, (height, width) in zip(result, insides.tolist(), strict=True):
+        image[height:] = mean
+        image[:height, width:] = mean
     return result
 
 
-def taps(
-    old: int, new: int, start: int, count: int, flip: bool = False
-) -> tuple[csr_array, int, int]:
-    """Returns the matrix that makes some pixels of a resized row from the old ones.
-
-    New pixel i has its centre at c = (i + ½)·old/new in the old row, and takes the old
-    pixels around it by a triangle of half-width max(1, old/new): linear interpolation,
-    which widens to an average when shrinking. At the ends, what lies outside is left
-    out and the weights are brought to the sum of 1 again.
-
-    Args:
-        old: The number of pixels that there are.
-        new: The number that the whole row would get.
-        start: The first new pixel to make.
-        count: How many.
-        flip: Whether to give them from the last to the first.
-
-    Returns:
-        float32 (count, stop − first), and the first and stop of the old pixels used.
-    """
-    half_width = max(1.0, old / new)
-    centres = (np.arange(start, start + count)[:, np.newaxis] + 0.5) * (old / new)
-    offsets = np.arange(np.ceil(2 * half_width))
-    pixels = np.floor(centres - (half_width - 0.5)) + offsets
-    weights = half_width - np.abs(pixels + 0.5 - centres)
-    weights[(weights < 0) | (pixels < 0) | (pixels >= old)] = 0
-    # The sum is 1, but for what keeps rounding from carrying any sum beyond 255.
-    margin = 1 - (len(offsets) + 3) * 2.0**-24
-    weights *= margin / weights.sum(axis=1, keepdims=True)
-    first, stop = max(int(pixels[0, 0]), 0), min(int(pixels[-1, -1]) + 1, old)
-    pixels = np.clip(pixels, first, stop - 1) - first
-    if flip:
-        pixels, weights = pixels[::-1], weights[::-1]
-    ends = np.arange(0, weights.size + 1, len(offsets), dtype=np.int32)
-    entries = (
-        weights.ravel().astype(np.float32),
-        pixels.ravel().astype(np.int32),
-        ends,
+def _filtered_window(image: np.ndarray, window: Window) -> np.ndarray:
+    rows, columns = (
+        old / new for old, new in zip(image.shape[:2], window.size, strict=True)
     )
-    return csr_array(entries, shape=(count, stop - first)), first, stop
+    (top, left), (height, width) = window.start, window.shape
+    # Rounding must not carry the box out of the picture.
+    box = (
+        left * columns,
+        top * rows,
+        min((left + width) * columns, image.shape[1]),
+        min((top + height) * rows, image.shape[0]),
+    )
+    resized = Image.fromarray(image).resize(
+        (width, height), Image.Resampling.BILINEAR, box=box
+    )
+    return _mirrored(np.asarray(resized), window.flip)
 
 
 def _cut(values: np.ndarray, window: Window) -> np.ndarray:
     (top, left), (height, width) = window.start, window.shape
-    part = values[top : top + height, left : left + width]
-    if window.flip:
-        # OpenCV mirrors bytes faster than NumPy, but does not know every dtype.
-        return cv2.flip(part, 1) if part.dtype == np.uint8 else part[:, ::-1]
-    return part
+    return _mirrored(values[top : top + height, left : left + width], window.flip)
 
 
-def _fill_around(values: np.ndarray, inner: Size, fill: np.ndarray | int) -> None:
-    """Fills what lies below and to the right of the inner (height, width)."""
-    if inner == values.shape[:2]:
-        return
-    # A row at a time: NumPy repeats single colours slowly.
-    row = np.empty(values.shape[1:], values.dtype)
-    row[:] = fill
-    values[inner[0] :] = row
-    values[: inner[0], inner[1] :] = row[inner[1] :]
+def _mirrored(values: np.ndarray, flip: bool) -> np.ndarray:
+    if not flip:
+        return values
+    # OpenCV mirrors bytes faster than NumPy, but does not know every dtype.
+    return cv2.flip(values, 1) if values.dtype == np.uint8 else values[:, ::-1]
+
+
+def _padded(values: np.ndarray, size: Size, fill: Any) -> np.ndarray:
+    height, width = values.shape[:2]
+    if (height, width) == size:
+        return values
+    result = np.full((*size, *values.shape[2:]), fill, values.dtype)
+    result[:height, :width] = values
+    return result
 
 
 def _aligned_empty(shape: tuple[int, ...]) -> np.ndarray:

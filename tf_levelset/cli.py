@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import tensorflow as tf
 
@@ -323,6 +324,8 @@ def _train(options: argparse.Namespace) -> None:
         print(list_recipes(), end="")
         return
     recipe = recipe_of(options)
+    # The pictures of a batch are made side by side: threads within each only disturb.
+    cv2.setNumThreads(1)
     if getattr(options, "smoke", False):
         for name in ("output", "data_dir"):
             if hasattr(options, name):

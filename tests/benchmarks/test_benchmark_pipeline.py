@@ -61,7 +61,7 @@ def test_fit_is_timed_on_a_data_set_that_cannot_be_made_ahead(
     monkeypatch.setattr(pipeline, "_training_batches", training_batches)
     monkeypatch.setattr(pipeline, "_largefov", lambda width: None)
     monkeypatch.setattr(pipeline, "_fit_seconds", fit_seconds)
-    target = pipeline.waiting_in_fit(tmp_path, quick=True)["target"]
+    target = pipeline.waiting_in_fit(tmp_path, quick=True)["targets"][0]
     assert lengths == [max(passes) + pipeline.SPARE_STEPS]
     # Seconds by turns: reading 2, in memory 3; then in memory 4, reading 5.
     assert target["shares"] == pytest.approx([1 - 3 / 2, 1 - 4 / 5])
