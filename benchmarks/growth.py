@@ -3,7 +3,8 @@
 One axis at a time: pixels at the 21 classes of PASCAL VOC, classes at 128×128 pixels,
 batch 1. Time is that of loss and gradient, in graph mode and with XLA, the best of
 both taken at each point. Memory is what loss and gradient add, in graph mode, to a
-process of their own that holds labels and logits; the gradient returned is part of it.
+process of their own that holds labels and logits, without oneDNN, whose pool would hide
+it (`harness.MEMORY_HANDED_BACK`); the gradient returned is part of it.
 
 Exponents are slopes of log time or log memory over log size. Small sizes are mostly
 overhead, which grows with nothing and flatters the exponent, so the one that counts is
@@ -250,6 +251,7 @@ def peak_bytes(points: Sequence[Point], rounds: int) -> dict[Point, Samples]:
     for name in losses():
         with harness.Worker(
             "benchmarks.growth:peaks_of_points",
+            environment=harness.MEMORY_HANDED_BACK,
             name=name,
             sizes=[(point.side, point.classes) for point in points],
         ) as worker:

@@ -23,15 +23,20 @@ from benchmarks.gradients import value_and_gradient
 from benchmarks.kernels import kernel_seconds
 from benchmarks.literal import VOID, WEIGHT, literal_loss
 
-MEMORY_KEPT = {
-    "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:"
-    "glibc.malloc.trim_threshold=4294967296"
+MEMORY = {
+    "memory_handed_back": harness.MEMORY_HANDED_BACK,
+    # glibc, too, can be made to keep freed memory.
+    "memory_kept": {
+        **harness.MEMORY_HANDED_BACK,
+        "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:"
+        "glibc.malloc.trim_threshold=4294967296",
+    },
 }
-"""What makes glibc keep freed memory instead of giving it back to the system."""
+"""Environments in which every large tensor is fresh memory, and in which none is."""
 
 SHAPE = (4, 321, 321, 21)
 QUICK_SHAPE = (2, 65, 65, 5)
-ROUNDS = 31
+ROUNDS, FEWER_ROUNDS = 31, 15
 
 
 def pictures(shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -127,17 +132,14 @@ def measure(quick: bool) -> dict[str, Any]:
     to_keras = harness.ratio(samples, *(_modes(n) for n in ("ours", "keras")))
     literal = harness.ratio(samples, *(_modes(n) for n in ("literal", "ours")))
     memory = {name: _peak(name, shape) for name in LOSSES}
-    kept = _samples_with_memory_kept(shape, rounds=3 if quick else ROUNDS)
+    rounds = 3 if quick else FEWER_ROUNDS
+    by_memory = {key: _beside_keras(shape, rounds, MEMORY[key]) for key in MEMORY}
     share = memory["ours"] / memory["literal"]
     return {
         "sizes": {"logits": list(shape), "void": "1 row of 32"},
         "cases": harness.described(samples),
         "memory_bytes": memory,
-        "memory_kept": {
-            "environment": MEMORY_KEPT,
-            "cases": harness.described(kept),
-            "ratio": harness.ratio(kept, _modes("ours"), _modes("keras")),
-        },
+        **by_memory,
         "kernels_seconds": {
             name: kernel_seconds(cases[f"{name}, XLA"]) for name in ("ours", "keras")
         },
@@ -177,19 +179,26 @@ def _modes(name: str) -> list[str]:
 
 def _peak(name: str, shape: tuple[int, ...]) -> int:
     """Peak memory of a loss in graph mode, in a process of its own."""
-    factory = "benchmarks.loss:step"
-    with harness.Worker(factory, name=name, shape=shape, jit_compile=False) as worker:
+    with harness.Worker(
+        "benchmarks.loss:step",
+        environment=harness.MEMORY_HANDED_BACK,
+        name=name,
+        shape=shape,
+        jit_compile=False,
+    ) as worker:
         return worker.peak_bytes()
 
 
-def _samples_with_memory_kept(shape: tuple[int, ...], rounds: int) -> harness.Samples:
-    """Times ours and Keras' in processes whose C library keeps freed memory."""
+def _beside_keras(
+    shape: tuple[int, ...], rounds: int, environment: dict[str, str]
+) -> dict[str, Any]:
+    """Times ours and Keras' in processes of an environment."""
     with ExitStack() as stack:
         workers = {
             f"{name}, {'XLA' if xla else 'graph'}": stack.enter_context(
                 harness.Worker(
                     "benchmarks.loss:step",
-                    environment=MEMORY_KEPT,
+                    environment=environment,
                     name=name,
                     shape=list(shape),
                     jit_compile=xla,
@@ -198,7 +207,12 @@ def _samples_with_memory_kept(shape: tuple[int, ...], rounds: int) -> harness.Sa
             for name in ("ours", "keras")
             for xla in (False, True)
         }
-        return harness.alternate(workers, rounds, warmups=3)
+        samples = harness.alternate(workers, rounds, warmups=3)
+    return {
+        "environment": environment,
+        "cases": harness.described(samples),
+        "ratio": harness.ratio(samples, _modes("ours"), _modes("keras")),
+    }
 
 
 def _limit(samples: harness.Samples, ours: str) -> dict[str, float]:

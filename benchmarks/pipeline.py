@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,16 @@ def measure(quick: bool) -> dict[str, Any]:
         count = 12 if quick else FILES
         sizes = {name: write_pairs(name, folders[name], count) for name in folders}
         figures = [throughput(name, folders[name], quick) for name in folders]
+        stages = {
+            name: harness.described(stage_seconds(name, folder, 4 if quick else 60))
+            for name, folder in folders.items()
+        }
         figures.append(memory_over_samples(folders["voc"], quick))
         figures.append(waiting_in_fit(folders["voc"], quick))
     return {
         "sizes": {**sizes, "batch_size": BATCH_SIZE, "scale": SCALE, "crop": CROP},
         "cases": {k: v for part in figures for k, v in part["cases"].items()},
+        "stages": stages,
         "targets": [target for part in figures for target in part["targets"]],
         "memory": figures[2]["memory"],
     }
@@ -376,16 +382,22 @@ def _training_batches(
     name: str, folder: str, batch_size: int, num_steps: int, stride: int = 1
 ) -> Any:
     """Returns our dataset, as training makes it."""
-    from tf_levelset.datasets import Augmentation, load_dataset, training_dataset
+    from tf_levelset.datasets import load_dataset, training_dataset
 
     return training_dataset(
         load_dataset(name, "train", folder),
         batch_size=batch_size,
         seed=0,
-        augmentation=Augmentation(scale=SCALE, crop=CROP, flip=True),
+        augmentation=_augmentation(),
         num_steps=num_steps,
         label_stride=stride,
     )
+
+
+def _augmentation() -> Any:
+    from tf_levelset.datasets import Augmentation
+
+    return Augmentation(scale=SCALE, crop=CROP, flip=True)
 
 
 def _time_batches(batches: Iterable[Any], count: int) -> dict[str, float]:
@@ -410,6 +422,55 @@ def _own_seconds(worker: harness.Worker) -> Callable[[], float]:
         return float(worker.details["seconds"])
 
     return run
+
+
+# --- Where the time goes ---
+
+
+def stage_seconds(name: str, folder: Path, count: int) -> harness.Samples:
+    """Times what our pipeline does with a sample, a part after the other, alone.
+
+    Args:
+        name: "camvid" or "voc".
+        folder: of `write_pairs`.
+        count: how many samples of each part.
+    """
+    import tensorflow as tf
+
+    from tf_levelset.datasets import load_dataset
+    from tf_levelset.datasets.augment import augment_compactly, to_float
+    from tf_levelset.datasets.folder import read_image
+
+    source = load_dataset(name, "train", folder)
+    paths = [str(p) for p in sorted((folder / _FOLDERS[name][0]).iterdir())]
+    augmentation = _augmentation()
+    load = tf.function(source.load)
+    window = tf.function(
+        lambda image, labels, i: augment_compactly(
+            image, labels, tf.stack([tf.zeros_like(i), i]), augmentation
+        )
+    )
+    indices = [tf.constant(i, tf.int64) for i in range(source.num_samples)]
+    samples = [load(index) for index in indices]
+    images = tf.zeros((BATCH_SIZE, *CROP, 3), tf.uint8)
+    insides = tf.constant([CROP] * BATCH_SIZE)
+    turn = iter(range(10**9))
+
+    def seconds(work: Callable[[int], object]) -> float:
+        i = next(turn) % source.num_samples
+        start = time.perf_counter()
+        work(i)
+        return time.perf_counter() - start
+
+    parts: dict[str, Callable[[int], object]] = {
+        "picture read and decoded": lambda i: read_image(tf.constant(paths[i])),
+        "picture and labels read, labels checked": lambda i: load(indices[i]),
+        "scaled, cut out, mirrored": lambda i: window(*samples[i], indices[i]),
+        f"{BATCH_SIZE} samples made float32": lambda i: to_float(images, insides),
+    }
+    return harness.alternate(
+        {part: partial(seconds, work) for part, work in parts.items()}, count
+    )
 
 
 # --- Memory ---
