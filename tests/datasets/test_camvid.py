@@ -126,3 +126,25 @@ class TestRealData:
         known = [0.17, 0.23, 0.01, 0.32, 0.04, 0.10, 0.012, 0.011, 0.06, 0.006, 0.003]
         shares = counts[:11] / counts[:11].sum()
         np.testing.assert_allclose(shares, known, rtol=0.4, atol=0.003)
+
+
+@pytest.mark.parametrize("fold", ["0001TP", "0006R0", "0016E5"])
+def test_a_fold_validates_on_one_drive(data_dir: Path, fold: str) -> None:
+    train, val = (camvid(data_dir, split, fold) for split in ("train", "val"))
+    assert (train.name, val.name) == (f"camvid-{fold}/train", f"camvid-{fold}/val")
+    assert set(sequences(val)) == {fold}
+    assert fold not in sequences(train)
+    assert sorted(train.sample_names + val.sample_names) == sorted(NAMES)
+
+
+def test_unknown_folds_raise(data_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"`fold` to be one of \['0001TP'.*'0005VD'"):
+        camvid(data_dir, "val", "0005VD")
+    with pytest.raises(ValueError, match=r"`split` to be one of \('train', 'val'\)"):
+        camvid(data_dir, "test", "0001TP")
+
+
+def test_real_folds(real_dir: Path) -> None:
+    folds = ("0001TP", "0006R0", "0016E5")
+    sizes = [camvid(real_dir, "val", fold).num_samples for fold in folds]
+    assert sizes == [62, 101, 204]

@@ -1,0 +1,1 @@
+"""Experiments: sweeps as plain data, their runs, and what follows from them."""

@@ -1,0 +1,51 @@
+"""`python -m experiments`: runs sweeps, and makes their tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from experiments.report import paired_table, read_results
+from experiments.sweeps import BASELINES, SWEEPS
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main() -> None:
+    """Runs the command asked for."""
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="what of a sweep is not written yet")
+    run.add_argument("--data-dir", required=True, help="folder CamVid of SegNet")
+    run.add_argument("--scratch", type=Path, default=Path("runs/experiments"))
+    run.set_defaults(command=_run)
+    report = commands.add_parser("report", help="a sweep's table, in Markdown")
+    report.set_defaults(command=_report)
+    for command in (run, report):
+        command.add_argument("sweep", choices=sorted(SWEEPS))
+        command.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.command(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    import cv2
+
+    from experiments.runner import run_sweep
+
+    cv2.setNumThreads(1)  # as `tf-levelset train` does
+    run_sweep(
+        SWEEPS[options.sweep](),
+        options.results / options.sweep,
+        options.scratch / options.sweep,
+        options.data_dir,
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    results = read_results(options.results / options.sweep)
+    print(paired_table(results, BASELINES[options.sweep]), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Tables of a sweep, from its JSON files alone: arms against one of them, by pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.statistics import (
+    Difference,
+    mean_with_interval,
+    paired_difference,
+)
+from tf_levelset.evaluation import TRIMAP_WIDTHS, table
+from tf_levelset.files import read_json
+
+Result = Mapping[str, Any]
+Pair = tuple[str, int]
+
+
+def _trimap(width: int) -> Callable[[Result], float | None]:
+    return lambda evaluation: evaluation["trimap_mean_iou"][str(width)]
+
+
+FIGURES: dict[str, Callable[[Result], float | None]] = {
+    "mIoU": lambda e: e["mean_iou"],
+    "without bicyclist": lambda e: e["mean_iou_without"]["bicyclist"],
+    **{f"trimap {width} px": _trimap(width) for width in TRIMAP_WIDTHS},
+    "boundary IoU": lambda e: e["boundary_iou"],
+    "small objects": lambda e: e["small_object_recall"],
+    "accuracy": lambda e: e["pixel_accuracy"],
+}
+"""What is reported of an evaluation, in [0, 1]; shown in percent."""
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Reads the trials of a sweep.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(
+            f"Expected a sweep's results. Received: none in {folder}"
+        )
+    return [read_json(path) for path in paths]
+
+
+def by_arm(
+    results: Sequence[Result], figure: Callable[[Result], float | None]
+) -> dict[str, dict[Pair, float]]:
+    """One figure of every trial, in percent, by arm and then by (fold, seed)."""
+    arms: dict[str, dict[Pair, float]] = {}
+    for result in results:
+        value = figure(result["evaluation"])
+        if value is not None:
+            pair = (result["fold"], result["seed"])
+            arms.setdefault(result["arm"], {})[pair] = 100 * value
+    return arms
+
+
+def paired_table(results: Sequence[Result], baseline: str) -> str:
+    """Markdown: a row an arm, its means of the pairs it shares with the baseline.
+
+    The baseline's row has means; the others' the mean difference and its 95 % interval.
+
+    Args:
+        results: as `read_results` gives them.
+        baseline: the arm to compare with.
+
+    Raises:
+        ValueError: if no trial is of the baseline.
+    """
+    figures = {title: by_arm(results, figure) for title, figure in FIGURES.items()}
+    arms = figures["mIoU"]
+    if baseline not in arms:
+        raise ValueError(f"Expected an arm of {sorted(arms)}. Received: {baseline!r}")
+    rows: list[Sequence[str]] = [("arm", "pairs", *FIGURES)]
+    means = [
+        f"{mean_with_interval(list(values[baseline].values())).mean:.2f}"
+        for values in figures.values()
+    ]
+    rows.append((baseline, str(len(arms[baseline])), *means))
+    others = [arm for arm in arms if arm != baseline]
+    for arm in sorted(others, key=lambda arm: -_difference(arms, arm, baseline).mean):
+        differences = [_difference(v, arm, baseline) for v in figures.values()]
+        pairs = str(len(differences[0].values))
+        rows.append((arm, pairs, *map(signed, differences)))
+    return table(rows)
+
+
+def _difference(
+    values: Mapping[str, Mapping[Pair, float]], arm: str, baseline: str
+) -> Difference:
+    return paired_difference(values[arm], values[baseline])
+
+
+def signed(difference: Difference) -> str:
+    """A difference with its interval, where more than one pair gives one."""
+    if len(difference.values) < 2:
+        return f"{difference.mean:+.2f}"
+    low, high = difference.interval
+    return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.report import by_arm, paired_table, read_results
+from tf_levelset.files import write_json
+
+
+def result(arm: str, seed: int, mean_iou: float, **changes: Any) -> dict[str, Any]:
+    evaluation: dict[str, Any] = {
+        "mean_iou": mean_iou,
+        "mean_iou_without": {"bicyclist": mean_iou},
+        "trimap_mean_iou": {str(w): mean_iou / 2 for w in (1, 3, 5, 10)},
+        "boundary_iou": mean_iou,
+        "small_object_recall": None,
+        "pixel_accuracy": 0.9,
+        **changes,
+    }
+    return {"arm": arm, "fold": "official", "seed": seed, "evaluation": evaluation}
+
+
+RESULTS = [
+    result("ce", 0, 0.5, small_object_recall=0.25),
+    result("ce", 1, 0.6, small_object_recall=0.25),
+    result("better", 0, 0.52, small_object_recall=0.5),
+    result("better", 1, 0.64, small_object_recall=0.5),
+    result("worse", 0, 0.4, small_object_recall=0.25),
+]
+
+
+def test_differences_are_paired_and_sorted() -> None:
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in paired_table(RESULTS, "ce").splitlines()
+    ]
+    assert [line[0] for line in lines[2:]] == ["ce", "better", "worse"]
+    ce, better, worse = lines[2:]
+    assert ce[1:3] == ["2", "55.00"]
+    # Differences 2 and 4: mean 3, s = √2, t(1) = 12.7062, half-width 12.7062.
+    assert better[1:3] == ["2", "+3.00 [-9.71, +15.71]"]
+    # The half of it, in trimaps.
+    assert better[4].startswith("+1.50")
+    assert worse[1:3] == ["1", "-10.00"]
+
+
+def test_what_an_evaluation_lacks_is_left_out() -> None:
+    values = by_arm([result("ce", 0, 0.5)], lambda e: e["small_object_recall"])
+    assert values == {}
+
+
+def test_reads_what_is_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", RESULTS[0])
+    assert read_results(tmp_path) == [RESULTS[0]]
+
+
+def test_nothing_to_report_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="a sweep's results"):
+        read_results(tmp_path)
+    with pytest.raises(ValueError, match="an arm of"):
+        paired_table(RESULTS, "dice")

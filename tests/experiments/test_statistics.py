@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.statistics import mean_with_interval, paired_difference
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(2, 8))
+    difference = paired_difference(dict(enumerate(ours)), dict(enumerate(theirs)))
+    expected = stats.ttest_rel(ours, theirs)
+    low, high = expected.confidence_interval(0.95)
+    assert difference.mean == pytest.approx(np.mean(ours - theirs))
+    assert difference.interval == pytest.approx((low, high))
+
+
+def test_by_hand() -> None:
+    # Deviations −1, 0, 1: s = 1, t(2) = 4.302653, half-width t/√3.
+    difference = mean_with_interval([1.0, 2.0, 3.0])
+    assert difference.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+
+
+def test_only_common_pairs_count() -> None:
+    ours = {("a", 0): 3.0, ("a", 1): 5.0, ("b", 0): 100.0}
+    theirs = {("a", 1): 1.0, ("a", 0): 1.0, ("c", 0): -100.0}
+    assert paired_difference(ours, theirs).values == (2.0, 4.0)
+
+
+def test_a_single_pair_has_no_interval() -> None:
+    assert paired_difference({0: 2.0}, {0: 1.0}).interval == (-math.inf, math.inf)
+
+
+def test_no_common_pair_raises() -> None:
+    with pytest.raises(ValueError, match="a pair that both arms have"):
+        paired_difference({0: 1.0}, {1: 1.0})
