@@ -126,8 +126,8 @@ def augment(
     """Applies an augmentation to one sample.
 
     It does at once what `resize`, `random_crop`, `random_flip`, `random_photometric`
-    and `pad` do one after the other, and makes no pixel that the crop leaves out. But
-    resized pictures are bytes again, each within 1 of what `resize` gives.
+    and `pad` do one after the other. But resized pictures are bytes again, each within
+    1 of what `resize` gives.
 
     Args:
         image: uint8 (H, W, 3), RGB.

@@ -6,7 +6,7 @@ threads run meanwhile: so the samples of a batch are made side by side.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -133,7 +133,7 @@ def _mirrored(values: np.ndarray, flip: bool) -> np.ndarray:
     return cv2.flip(values, 1) if values.dtype == np.uint8 else values[:, ::-1]
 
 
-def _padded(values: np.ndarray, size: Size, fill: Any) -> np.ndarray:
+def _padded(values: np.ndarray, size: Size, fill: int) -> np.ndarray:
     height, width = values.shape[:2]
     if (height, width) == size:
         return values

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from experiments.report import paired_table, read_results
 from experiments.sweeps import BASELINES, SWEEPS
+from tf_levelset.cli import INTERRUPTED
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -25,7 +27,11 @@ def main() -> None:
         command.add_argument("sweep", choices=sorted(SWEEPS))
         command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    options.command(options)
+    try:
+        options.command(options)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on.")
+        sys.exit(INTERRUPTED)
 
 
 def _run(options: argparse.Namespace) -> None:
