@@ -24,6 +24,7 @@ from tf_levelset.datasets.pipeline import (
     Source,
     evaluation_dataset,
     image_dataset,
+    in_memory,
     subset,
     training_dataset,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Source",
     "evaluation_dataset",
     "image_dataset",
+    "in_memory",
     "list_datasets",
     "load_dataset",
     "subset",

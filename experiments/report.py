@@ -50,13 +50,18 @@ def read_results(folder: Path) -> list[Result]:
 def by_arm(
     results: Sequence[Result], figure: Callable[[Result], float | None]
 ) -> dict[str, dict[Pair, float]]:
-    """One figure of every trial, in percent, by arm and then by (fold, seed)."""
+    """One figure of every trial, in percent, by arm and then by (fold, seed).
+
+    What a CRF makes of an arm is an arm of its own, "ARM + CRF".
+    """
     arms: dict[str, dict[Pair, float]] = {}
     for result in results:
-        value = figure(result["evaluation"])
-        if value is not None:
-            pair = (result["fold"], result["seed"])
-            arms.setdefault(result["arm"], {})[pair] = 100 * value
+        evaluations = {"": result["evaluation"], " + CRF": result.get("crf_evaluation")}
+        for suffix, evaluation in evaluations.items():
+            value = None if evaluation is None else figure(evaluation)
+            if value is not None:
+                pair = (result["fold"], result["seed"])
+                arms.setdefault(result["arm"] + suffix, {})[pair] = 100 * value
     return arms
 
 

@@ -12,76 +12,109 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from experiments.trials import Trial
 from tf_levelset import compat
+from tf_levelset.crf import PRESETS, require_library
 from tf_levelset.datasets import load_dataset
+from tf_levelset.datasets.pipeline import in_memory
 from tf_levelset.evaluation import evaluate
 from tf_levelset.files import write_json
 from tf_levelset.interrupts import Interrupts
 from tf_levelset.recipes import Recipe
 from tf_levelset.training import Run
 
+STARTS = "starts"
+"""Of all sweeps: the folder of the runs that others begin with."""
+
 MODEL_FILE = "model.keras"
 
 
 def run_sweep(
-    trials: Sequence[Trial], results: Path, scratch: Path, data_dir: str | None
+    name: str,
+    trials: Sequence[Trial],
+    results: Path,
+    scratch: Path,
+    data_dir: str | None,
 ) -> None:
-    """Runs what of a sweep is not written yet.
+    """Runs what of a sweep is not written yet, and the starts that it needs.
 
     Args:
-        trials: in this order; a start stands before what begins with it.
-        results: folder of the JSON files, one a trial.
+        name: of the sweep, and of its folders in `results` and `scratch`.
+        trials: in this order.
+        results: folder of the JSON files, one a trial, by sweep; those of starts are
+            in `STARTS`, since sweeps share them.
         scratch: folder of the runs' own files: checkpoints, and the models of starts.
         data_dir: folder of the data set's files.
 
     Raises:
-        ValueError: for two trials of one name, or a start that does not come before.
+        ValueError: for two trials of one name.
+        ImportError: for a CRF without its library, see `tf_levelset.crf`.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the step at hand is saved.
     """
     check(trials)
-    starts = {t.name_of(t.start) for t in trials if t.start is not None}
+    if any(trial.crf is not None for trial in trials):
+        require_library()
     for index, trial in enumerate(trials):
-        path, folder = results / f"{trial.name}.json", scratch / trial.name
-        # A model that others begin with is needed even where its result is known.
-        wanted = trial.name in starts and not (folder / MODEL_FILE).exists()
-        if path.exists() and not (wanted and _is_needed(trials, trial, results)):
+        if (results / name / f"{trial.name}.json").exists():
             continue
-        print(f"[{index + 1}/{len(trials)}] {trial.name}", flush=True)
-        began = time.perf_counter()
-        result = run_trial(trial, folder, scratch, data_dir, trial.name in starts)
-        if not path.exists():
-            write_json(path, result)
-        seconds = time.perf_counter() - began
-        mean_iou = result["evaluation"]["mean_iou"]
-        print(f"    mIoU {100 * mean_iou:.2f} %, {seconds:.0f} s", flush=True)
+        if trial.start is not None and not _has_model(trial.start, scratch):
+            # Its result may be written: models are not part of the results.
+            _run_and_write(STARTS, trial.start, results, scratch, data_dir)
+        print(f"[{index + 1}/{len(trials)}]", end=" ")
+        _run_and_write(name, trial, results, scratch, data_dir)
+
+
+def _has_model(start: Trial, scratch: Path) -> bool:
+    return (scratch / STARTS / start.name / MODEL_FILE).exists()
+
+
+def _run_and_write(
+    sweep: str, trial: Trial, results: Path, scratch: Path, data_dir: str | None
+) -> None:
+    """Runs one trial, and writes its result, but for one that is there already."""
+    print(trial.name, flush=True)
+    began = time.perf_counter()
+    folder, path = scratch / sweep / trial.name, results / sweep / f"{trial.name}.json"
+    result = run_trial(trial, folder, scratch, data_dir, keep=sweep == STARTS)
+    if not path.exists():
+        write_json(path, result)
+    seconds = time.perf_counter() - began
+    mean_iou = result["evaluation"]["mean_iou"]
+    print(f"    mIoU {100 * mean_iou:.2f} %, {seconds:.0f} s", flush=True)
+
+
+def matching(trials: Sequence[Trial], pattern: str) -> list[Trial]:
+    """The trials whose names match.
+
+    Several commands can so share a sweep, if no two of them share a trial or a start
+    that is still to be trained.
+
+    Args:
+        trials: of a sweep.
+        pattern: of `fnmatch`.
+
+    Raises:
+        ValueError: if none matches.
+    """
+    chosen = [t for t in trials if fnmatchcase(t.name, pattern)]
+    if not chosen:
+        raise ValueError(
+            f"Expected a pattern of trials such as {trials[0].name!r}. "
+            f"Received: {pattern!r}"
+        )
+    return chosen
 
 
 def check(trials: Sequence[Trial]) -> None:
-    """Raises unless names are unique and starts come first."""
-    seen: set[str] = set()
-    for trial in trials:
-        if trial.name in seen:
-            raise ValueError(f"Expected one trial a name. Received: two {trial.name!r}")
-        if trial.start is not None and trial.name_of(trial.start) not in seen:
-            raise ValueError(
-                f"Expected {trial.name_of(trial.start)!r} before {trial.name!r}, which "
-                "begins with its weights. Received: none"
-            )
-        seen.add(trial.name)
-
-
-def _is_needed(trials: Sequence[Trial], start: Trial, results: Path) -> bool:
-    """Whether a run that begins with this one's weights is still to be made."""
-    return any(
-        t.start is not None
-        and t.name_of(t.start) == start.name
-        and not (results / f"{t.name}.json").exists()
-        for t in trials
-    )
+    """Raises unless names are unique."""
+    names = [trial.name for trial in trials]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Expected one trial a name. Received: two {name!r}")
 
 
 def run_trial(
@@ -92,23 +125,28 @@ def run_trial(
     Args:
         trial: what to run.
         folder: of this run's files; removed in the end, but for a model to keep.
-        scratch: where the folder of its start is.
+        scratch: where the folder of starts is.
         data_dir: folder of the data set's files.
         keep: whether others begin with its model.
 
     Returns:
-        JSON's types: arm, fold, seed, start, loss, recipe, evaluation, history,
-        training_seconds, versions and machine.
+        JSON's types: arm, fold, seed, start, loss, recipe, evaluation, crf_evaluation
+        (None without a CRF), history, training_seconds, versions and machine.
     """
     recipe = trial.recipe
     train_source, val_source = (
-        load_dataset(recipe.dataset, split, data_dir, **recipe.dataset_options)
+        in_memory(
+            load_dataset(recipe.dataset, split, data_dir, **recipe.dataset_options)
+        )
         for split in (recipe.train_split, recipe.val_split)
     )
     run = Run(_from_start(trial, scratch), trial.loss, folder, train_source, val_source)
     with Interrupts() as interrupts:
         run.fit(interrupts)
     evaluation = evaluate(run.predictor, val_source)
+    refined = None
+    if trial.crf is not None:
+        refined = evaluate(run.predictor, val_source, crf=PRESETS[trial.crf])
     history = list(run.history)
     if keep:
         run.model.save(folder.with_suffix(".partial.keras"))
@@ -121,10 +159,11 @@ def run_trial(
         "arm": trial.arm,
         "fold": fold,
         "seed": seed,
-        "start": trial.start,
+        "start": None if trial.start is None else trial.start.name,
         "loss": trial.loss,
         "recipe": recipe.to_json(),
         "evaluation": evaluation,
+        "crf_evaluation": refined,
         "history": history,
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
         "versions": compat.versions(),
@@ -136,6 +175,6 @@ def _from_start(trial: Trial, scratch: Path) -> Recipe:
     """The recipe, with the weights to begin with; its record has no path of them."""
     if trial.start is None:
         return trial.recipe
-    weights = str(scratch / trial.name_of(trial.start) / MODEL_FILE)
+    weights = str(scratch / STARTS / trial.start.name / MODEL_FILE)
     options = {**trial.recipe.model_options, "weights": weights}
     return dataclasses.replace(trial.recipe, model_options=options)

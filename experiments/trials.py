@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tf_levelset.crf import PRESETS
 from tf_levelset.recipes import Recipe
 
 OFFICIAL = "official"
@@ -18,20 +19,33 @@ class Trial:
         arm: what is compared with other arms, a file name.
         recipe: with one loss. Its seed decides the initial weights, the batches and
             the augmentation.
-        start: the arm whose model, of the same fold and seed, the weights begin with.
+        start: the run, of the same fold and seed, with whose weights it begins.
+        crf: of `tf_levelset.crf.PRESETS`; the model is judged with it too.
 
     Raises:
-        ValueError: for a recipe with several losses.
+        ValueError: for a recipe with several losses, an unknown CRF, or a start of
+            another pair or with a start of its own.
     """
 
     arm: str
     recipe: Recipe
-    start: str | None = None
+    start: Trial | None = None
+    crf: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.recipe.losses) != 1:
             raise ValueError(
                 f"Expected a recipe with one loss. Received: {self.recipe.losses}"
+            )
+        if self.crf not in (None, *PRESETS):
+            raise ValueError(
+                f"Expected `crf` to be None or one of {sorted(PRESETS)}. "
+                f"Received: {self.crf!r}"
+            )
+        start = self.start
+        if start is not None and (start.pair != self.pair or start.start is not None):
+            raise ValueError(
+                f"Expected `start` from scratch, of {self.pair}. Received: {start.name}"
             )
 
     @property
@@ -48,9 +62,5 @@ class Trial:
     @property
     def name(self) -> str:
         """The arm, the fold and the seed: no two runs of a sweep share it."""
-        return self.name_of(self.arm)
-
-    def name_of(self, arm: str) -> str:
-        """The name of another arm's run of the same pair."""
         fold, seed = self.pair
-        return f"{arm}-{fold}-{seed}"
+        return f"{self.arm}-{fold}-{seed}"

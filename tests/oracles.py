@@ -12,9 +12,12 @@ EPSILON = 1 / 20
 
 
 def heaviside(name: str, z: tf.Tensor, epsilon: float = EPSILON) -> tf.Tensor:
-    """H of Eq. 6 and Section 3.1."""
+    """H of Eq. 6 and Section 3.1, and the sigmoid of the log odds over ε."""
     if name == "mahf":
         return 0.5 * (1 + tf.tanh(z / epsilon))
+    if name == "logit":
+        p, k = z + 0.5, 1 / epsilon
+        return p**k / (p**k + (1 - p) ** k)
     if name == "ahf":
         return 0.5 * (1 + 2 / np.pi * tf.atan(z / epsilon))
     return tf.cast(z >= 0, z.dtype)
@@ -60,9 +63,16 @@ def image_energy(
         if normalization == "scale_free":
             energy = energy / variance if variance > 0 else 0 * energy
             varied += variance > 0
+        if normalization == "correlation":
+            between = tf.reduce_sum(h) * (1 - tf.reduce_mean(h))
+            energy = 0 * energy
+            if variance > 0:
+                energy = 1 - (c1 - c2) * tf.sqrt(between / variance)
+                varied += 1
         energies.append(energy * (1.0 if class_weight is None else class_weight[l]))
     total = tf.add_n(energies) if energies else tf.reduce_sum(0 * probabilities)
-    return total / max(varied, 1) if normalization == "scale_free" else total
+    means = normalization in ("scale_free", "correlation")
+    return total / max(varied, 1) if means else total
 
 
 def uncancelled_gradient(

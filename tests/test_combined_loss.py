@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_levelset import CrossEntropyLevelSetLoss, LevelSetLoss, fusion
+from tf_levelset.energy import NORMALIZATIONS
 from tf_levelset.labels import parse_labels
 from tf_levelset.losses import SegmentationLoss
 
@@ -45,10 +46,14 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     void = draw(st.sampled_from([0.0, 0.3, 1.0]))
     labels = np.where(rng.uniform(size=shape) < void, VOID, labels)
     weights = [None, rng.uniform(0, 3, classes).tolist()]
+    normalization = draw(st.sampled_from(NORMALIZATIONS))
+    heaviside, epsilon = draw(st.sampled_from([("mahf", 1 / 20), ("logit", 1.0)]))
     options: dict[str, Any] = {
         "level_set_weight": draw(st.sampled_from([4e-4, 0.67, 5.0])),
-        "normalization": draw(st.sampled_from(["sum", "mean", "scale_free"])),
-        "signed": draw(st.booleans()),
+        "heaviside": heaviside,
+        "epsilon": epsilon,
+        "normalization": normalization,
+        "signed": normalization != "correlation" and draw(st.booleans()),
         "class_weight": draw(st.sampled_from(weights)),
     }
     return labels.astype(np.int32), logits, options
@@ -60,6 +65,7 @@ def literal(
     """The loss of a batch and its gradient by the literal formulas in float64."""
     options = dict(options)
     level_set_weight = options.pop("level_set_weight")
+    options["kind"] = options.pop("heaviside", "mahf")
     weights = options["class_weight"] or [1.0] * logits.shape[-1]
     batch, classes = len(labels), logits.shape[-1]
     scores = tf.constant(logits.reshape(batch, -1, classes), tf.float64)
@@ -114,6 +120,32 @@ def test_equals_the_literal_formula_and_its_gradient(
     rounding = 3e-7 * largest / np.sqrt(max((labels != VOID).sum(), 1))
     error = np.linalg.norm(gradient - expected_gradient)
     assert error <= 1e-4 * np.linalg.norm(expected_gradient) + rounding
+
+
+@pytest.mark.parametrize("normalization", ["scale_free", "correlation"])
+@pytest.mark.parametrize("epsilon", [1.0, 0.4])
+def test_logit_is_the_sum_of_its_parts(normalization: str, epsilon: float) -> None:
+    rng = np.random.default_rng(6)
+    labels = rng.choice([0, 1, 2, VOID], (2, 5, 6)).astype(np.int32)
+    logits = 2 * rng.normal(size=(2, 5, 6, 3))
+    options: dict[str, Any] = {
+        "from_logits": True,
+        "ignore_class": VOID,
+        "heaviside": "logit",
+        "epsilon": epsilon,
+        "normalization": normalization,
+        "class_weight": [1.0, 0.5, 2.0],
+        "dtype": "float64",
+    }
+    both = value_and_gradient(CrossEntropyLevelSetLoss(3.0, **options), labels, logits)
+    without = CrossEntropyLevelSetLoss(0.0, **options)
+    parts = [
+        value_and_gradient(loss, labels, logits)
+        for loss in (without, LevelSetLoss(**options))
+    ]
+    np.testing.assert_allclose(both[0], parts[0][0] + 3 * parts[1][0], rtol=1e-12)
+    expected = parts[0][1] + 3 * parts[1][1]
+    np.testing.assert_allclose(both[1], expected, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "compiled"])

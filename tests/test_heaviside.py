@@ -23,25 +23,45 @@ def test_values_by_hand() -> None:
     np.testing.assert_array_equal(heaviside.hf(z), [0, 1, 1])
 
 
-@pytest.mark.parametrize("name", ["mahf", "ahf", "hf"])
-def test_equals_the_literal_formula(name: str) -> None:
+SMOOTH = [("mahf", EPSILON), ("ahf", EPSILON), ("logit", 1.0), ("logit", 0.4)]
+
+
+@pytest.mark.parametrize(("name", "epsilon"), [*SMOOTH, ("hf", EPSILON)])
+def test_equals_the_literal_formula(name: str, epsilon: float) -> None:
     z = tf.constant(PHI, tf.float64)
     functions = heaviside.HEAVISIDES[name]
-    expected = oracles.heaviside(name, z)
-    np.testing.assert_allclose(functions.inside(z, EPSILON), expected, atol=1e-15)
-    np.testing.assert_allclose(functions.outside(z, EPSILON), 1 - expected, atol=1e-15)
+    expected = oracles.heaviside(name, z, epsilon)
+    np.testing.assert_allclose(functions.inside(z, epsilon), expected, atol=1e-15)
+    np.testing.assert_allclose(functions.outside(z, epsilon), 1 - expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["mahf", "ahf"])
-def test_delta_is_the_derivative(name: str) -> None:
-    z = tf.constant(PHI, tf.float64)
+@pytest.mark.parametrize(("name", "epsilon"), SMOOTH)
+def test_delta_is_the_derivative(name: str, epsilon: float) -> None:
+    z = tf.constant(PHI[1:-1], tf.float64)
     functions = heaviside.HEAVISIDES[name]
     with tf.GradientTape() as tape:
         tape.watch(z)
-        value = functions.inside(z, EPSILON)
+        value = oracles.heaviside(name, z, epsilon)
     np.testing.assert_allclose(
-        functions.delta(z, EPSILON), tape.gradient(value, z), rtol=1e-6
+        functions.delta(z, epsilon), tape.gradient(value, z), rtol=1e-6
     )
+
+
+def test_logit_is_the_sigmoid_of_the_log_odds() -> None:
+    z = tf.constant([0.2, 1.5, -3.0], tf.float64)
+    phi = tf.sigmoid(z) - 0.5
+    np.testing.assert_allclose(heaviside.logit(phi, 0.3), tf.sigmoid(z / 0.3))
+    np.testing.assert_allclose(heaviside.logit(phi, 1.0), phi + 0.5)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.5, 0.05])
+def test_logit_is_finite_where_the_net_is_certain(epsilon: float) -> None:
+    functions = heaviside.HEAVISIDES["logit"]
+    certain = tf.constant([-0.5, 0.5, -0.5000001, 0.5000001])
+    np.testing.assert_array_equal(functions.inside(certain, epsilon)[0::2], 0)
+    np.testing.assert_allclose(functions.inside(certain, epsilon)[1::2], 1, rtol=1e-6)
+    slope = 1 if epsilon == 1 else 0
+    np.testing.assert_array_equal(functions.delta(certain, epsilon), slope)
 
 
 def test_hf_trains_with_the_delta_of_mahf() -> None:

@@ -71,6 +71,29 @@ def test_equation_8() -> None:
     np.testing.assert_allclose(both(labels, logits), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalization", ["mean", "correlation"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_batch_that_is_one_image(
+    loss: type[LevelSetLoss], normalization: str
+) -> None:
+    labels, logits = pictures((2, 6, 7))
+    options: dict[str, Any] = {
+        "from_logits": True,
+        "ignore_class": VOID,
+        "normalization": normalization,
+    }
+    if loss is CrossEntropyLevelSetLoss:
+        options["level_set_weight"] = 1.0
+    together = loss(per_image=False, **options)
+    stacked = labels.reshape(1, 12, 7), logits.reshape(1, 12, 7, CLASSES)
+    expected, gradient = value_and_gradient(loss(**options), *stacked)
+    value, found = value_and_gradient(together, labels, logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(found.reshape(gradient.shape), gradient, atol=1e-7)
+    assert together.call(tf.constant(labels), tf.constant(logits)).shape == (2, 6, 7)
+    assert abs(float(loss(**options)(labels, logits)) - value) > 1e-4
+
+
 def test_defaults_are_the_papers() -> None:
     loss = CrossEntropyLevelSetLoss()
     assert (loss.level_set_weight, loss.epsilon) == (4e-4, 1 / 20)
@@ -409,6 +432,7 @@ def test_configuration_round_trip(loss: type[LevelSetLoss]) -> None:
         "class_weight": [1.0, 2.0, 3.0, 4.0],
         "normalization": "scale_free",
         "signed": True,
+        "per_image": False,
         "reduction": "sum",
         "name": "mine",
         "dtype": "float32",

@@ -26,20 +26,28 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_levelset.energy import (
-    Means,
     Regions,
+    Scale,
     class_scale,
     mean_difference,
+    of_correlation,
     region_means,
 )
-from tf_levelset.heaviside import mahf
+from tf_levelset.heaviside import logit, logit_delta, mahf
 from tf_levelset.labels import Labels
+
+HEAVISIDES = ("mahf", "logit")
+"""The Heaviside functions that this module knows."""
+
+_BELOW = {"mahf": -float("inf"), "logit": -0.5}
+"""By Heaviside function, a φ at which it is exactly zero."""
 
 
 class Options(NamedTuple):
     """Options of the energy; see `energy.level_set_energy`."""
 
     level_set_weight: float
+    heaviside: str
     epsilon: float
     class_weight: Sequence[float] | None
     normalization: str
@@ -65,6 +73,8 @@ class Own(NamedTuple):
     """H(φ)."""
     outside: tf.Tensor
     """1 − H(φ)."""
+    slope: tf.Tensor
+    """δ(φ), but for what does not depend on the pixel; see `slope`."""
 
 
 class Factors(NamedTuple):
@@ -88,7 +98,7 @@ def combined_losses(
         labels: ground truth with N positions.
         scores: logits (B, …, C) in float32 or float64.
         pixel_weights: (B, N), what multiplies the cross-entropies; zero on void.
-        options: of the energy, whose H is MAHF.
+        options: of the energy; its `heaviside` is of `HEAVISIDES`.
         jit_compile: whether to compile with XLA. Only for a graph: called eagerly,
             it would be compiled anew each time.
 
@@ -158,12 +168,12 @@ def image_losses(
     real_ids = tf.where(ids < num_classes, ids, 0)
     softmax = image_softmax(logits, real_ids)
     scale = 1 / softmax.total
-    own = own_class(softmax, valid, options.epsilon)
+    own = own_class(softmax, valid, options)
 
     phi = softmax.exponentials * scale[:, tf.newaxis] - 0.5
     elsewhere = ~is_own & (ids < num_classes)[:, tf.newaxis]
     # H where the truth is 0, and exactly zero where it is 1 and on void.
-    inside = mahf(tf.where(elsewhere, phi, -float("inf")), options.epsilon)
+    inside = heaviside(tf.where(elsewhere, phi, _BELOW[options.heaviside]), options)
 
     others, owns = energy_factors(ids, valid, own, inside, options)
     of_own = [tf.gather(factor, real_ids) for factor in owns]
@@ -179,9 +189,12 @@ def image_losses(
     values = tf.where(ids < num_classes, pixel_weights * cross_entropies + energies, 0)
 
     # ∂/∂z_k = P_k (F_k − Σ_l P_l F_l) + w (P_k − G_k), with F = ∂E/∂φ of Eq. 7.
-    forces = inside * (1 - inside) * others.force[:, tf.newaxis]
+    slopes = slope(phi, inside, options)
+    if options.heaviside != "mahf":  # whose is zero where H is
+        slopes = tf.where(elsewhere, slopes, 0)
+    forces = slopes * others.force[:, tf.newaxis]
     pull = scale * tf.reduce_sum(softmax.exponentials * forces, axis=1)
-    pull += own.probability * own.inside * own.outside * of_own[2]
+    pull += own.probability * own.slope * of_own[2]
     level = (pixel_weights - pull)[:, tf.newaxis]
     gradients = softmax.exponentials * (scale[:, tf.newaxis] * (forces + level))
     gradients = tf.where(elsewhere, gradients, 0)
@@ -202,13 +215,33 @@ def image_softmax(logits: tf.Tensor, ids: tf.Tensor) -> Softmax:
     )
 
 
-def own_class(softmax: Softmax, valid: tf.Tensor, epsilon: float) -> Own:
-    """Probability, H and 1 − H of each pixel's own class."""
+def heaviside(phi: tf.Tensor, options: Options) -> tf.Tensor:
+    """H(φ), of `HEAVISIDES`."""
+    function = logit if options.heaviside == "logit" else mahf
+    return function(phi, options.epsilon)
+
+
+def slope(phi: tf.Tensor, inside: tf.Tensor, options: Options) -> tf.Tensor:
+    """δ(φ) without its constant factor, which is `constant_slope`."""
+    if options.heaviside == "logit":
+        return logit_delta(phi, options.epsilon)
+    return inside * (1 - inside)
+
+
+def constant_slope(options: Options) -> float:
+    """What `slope` leaves out."""
+    return 1.0 if options.heaviside == "logit" else 2 / options.epsilon
+
+
+def own_class(softmax: Softmax, valid: tf.Tensor, options: Options) -> Own:
+    """Probability, H, 1 − H and δ of each pixel's own class."""
     probability = tf.exp(softmax.own) / softmax.total
     phi = probability - 0.5
-    return Own(
-        valid * probability, valid * mahf(phi, epsilon), valid * mahf(-phi, epsilon)
-    )
+    inside, outside = heaviside(phi, options), heaviside(-phi, options)
+    # Of MAHF as a product, which keeps its digits where H is close to one.
+    mahfs = options.heaviside == "mahf"
+    delta = inside * outside if mahfs else slope(phi, inside, options)
+    return Own(valid * probability, valid * inside, valid * outside, valid * delta)
 
 
 def energy_factors(
@@ -238,14 +271,13 @@ def energy_factors(
         axis=0,
     )
     # Rounding must not take it below what it is where every probability is one.
-    least = mahf(tf.constant(-0.5, tf.float64), options.epsilon)
+    least = heaviside(tf.constant(-0.5, tf.float64), options)
     d = tf.maximum(n - pixels - b, (n - pixels) * least)
 
     scale = class_scale(pixels, n, options.class_weight, options.normalization)
     positions = tf.cast(tf.size(ids), tf.float64)
     scale = scale._replace(factor=scale.factor * options.level_set_weight * positions)
-    means = region_means(Regions(a, b, c, d), scale.share)
-    others, owns = factors_of_means(means, scale.factor, scale.share, options)
+    others, owns = factors_of_sums(Regions(a, b, c, d), scale, options)
     return _cast(others, valid.dtype), _cast(owns, valid.dtype)
 
 
@@ -253,32 +285,40 @@ def _cast(factors: Factors, dtype: tf.DType) -> Factors:
     return Factors(*(tf.cast(factor, dtype) for factor in factors))
 
 
-def factors_of_means(
-    means: Means, scale: tf.Tensor, share: tf.Tensor, options: Options
+def factors_of_sums(
+    sums: Regions, scale: Scale, options: Options
 ) -> tuple[Factors, Factors]:
-    """Factors of the other classes and of the own one, from the means of Eq. 5.
+    """Factors of the other classes and of the own one, from the regions' sums.
 
     Args:
-        means: each (C,).
-        scale: (C,), what multiplies the energy of a class.
-        share: (C,), S_g/n.
+        sums: each (C,).
+        scale: what multiplies the energy of a class, and the classes' shares, (C,).
         options: see `combined_losses`.
     """
-    wrong = (means.c1 < means.c2) if options.signed else tf.zeros_like(share, tf.bool)
-    sign = tf.where(wrong, -scale, scale)
+    factor, share = scale
+    means = region_means(sums, share)
+    correlation = options.normalization == "correlation"
+    difference = mean_difference(means)
+    has_sign = options.signed or correlation
+    wrong = (means.c1 < means.c2) if has_sign else tf.zeros_like(share, tf.bool)
+    sign = tf.where(wrong, -factor, factor)
+    slopes = sign * difference
+    if correlation:
+        share_of_energy, slope_of_correlation = of_correlation(difference, sums)
+        sign, slopes = sign * share_of_energy, factor * slope_of_correlation
+    slopes *= constant_slope(options)
     # 2 T is added to a signed energy as 2 (G − share)², times H + (1 − H).
-    to_others = tf.where(wrong, 2 * scale * tf.square(share), 0)
-    to_own = tf.where(wrong, 2 * scale * tf.square(1 - share), 0)
-    slope = sign * (2 / options.epsilon) * mean_difference(means)
+    to_others = tf.where(wrong, 2 * factor * tf.square(share), 0)
+    to_own = tf.where(wrong, 2 * factor * tf.square(1 - share), 0)
     others = Factors(
         sign * tf.square(means.c1) + to_others,
         sign * tf.square(means.c2) + to_others,
-        _times_sum(slope, means.c1, means.c2),
+        _times_sum(slopes, means.c1, means.c2),
     )
     own = Factors(
         sign * tf.square(means.not_c1) + to_own,
         sign * tf.square(means.not_c2) + to_own,
-        _times_sum(-slope, means.not_c1, means.not_c2),
+        _times_sum(-slopes, means.not_c1, means.not_c2),
     )
     return others, own
 

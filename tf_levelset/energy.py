@@ -19,7 +19,16 @@ is absent from the image has a = c = 0, hence no energy and no gradient: the "l 
 of Eq. 4 needs no mask.
 
 Divergences from the paper, all off by default: `normalization` divides by n or by the
-class's total variance T_l, `signed` mends the energy's evenness in c1 − c2 (below).
+class's total variance T_l, `signed` mends the energy's evenness in c1 − c2 (below),
+and "correlation" is the signed root of what the scale-free form squares:
+
+    E_l / T_l = 1 − ρ_l²,   ρ_l = (c_l1 − c_l2) √(V_l/T_l),   V_l = S_h (1 − S_h/n)
+
+with S_h = Σ H, so that for a sharp H ρ_l is the correlation of the truth and the
+prediction, the Matthews coefficient. The gradient of ρ² dies with ρ, where a class is
+not found yet; that of ρ does not:
+
+    ∂(1 − ρ_l)/∂φ_l(x) = −δ(φ_l) (2 G_l − c_l1 − c_l2) / (2 √(T_l V_l))
 """
 
 from __future__ import annotations
@@ -32,7 +41,7 @@ import tensorflow as tf
 from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.labels import Labels, parse_labels
 
-NORMALIZATIONS = ("sum", "mean", "scale_free")
+NORMALIZATIONS = ("sum", "mean", "scale_free", "correlation")
 
 
 class Regions(NamedTuple):
@@ -115,13 +124,14 @@ def class_scale(
 ) -> Scale:
     """Class weights times the normalisation, and the classes' shares, each (…, C).
 
-    The scale-free form divides by T_l = S_g (1 − S_g/n), which bounds E_l.
+    The scale-free form divides by T_l = S_g (1 − S_g/n), which bounds E_l; it and the
+    correlation are means over the classes that vary.
 
     Args:
         pixels: (…, C), the number S_g of pixels of each class.
         n: (…, 1), the number of valid pixels.
         class_weight: C numbers or None.
-        normalization: "sum", "mean" or "scale_free".
+        normalization: of `NORMALIZATIONS`.
     """
     share = tf.math.divide_no_nan(pixels, n)
     variance = tf.math.divide_no_nan(pixels * (n - pixels), n)
@@ -148,12 +158,43 @@ def pixel_energies(
     return to_inside * inside + to_outside * outside
 
 
-def forces(truth: tf.Tensor, delta: tf.Tensor, means: Means) -> tf.Tensor:
-    """∂E/∂φ of Eq. 7 for each pixel and class, (B, N, C)."""
-    difference = mean_difference(means)
+def root_ratio(sums: Regions) -> tf.Tensor:
+    """√(V/T) of each class, (…, C); zero where its truth or its H does not vary."""
+    inside, outside = sums.a + sums.b, sums.c + sums.d
+    pixels, others = sums.a + sums.c, sums.b + sums.d
+    # V/T = (S_h S_1−h) / (S_g S_1−g), factor by factor: products may overflow.
+    return tf.sqrt(tf.math.divide_no_nan(inside, pixels)) * tf.sqrt(
+        tf.math.divide_no_nan(outside, others)
+    )
+
+
+def of_correlation(difference: tf.Tensor, sums: Regions) -> tuple[tf.Tensor, tf.Tensor]:
+    """What multiplies E/T to make 1 − |ρ| of it, and the slope, c1 − c2 of E/T's.
+
+    1 − |ρ| = (1 − ρ²) / (1 + |ρ|), which keeps the digits of a small one.
+
+    Args:
+        difference: c1 − c2, (…, C).
+        sums: of the classes, each (…, C).
+
+    Returns:
+        1/(1 + |ρ|) and ½ √(T/V), both (…, C).
+    """
+    root = root_ratio(sums)
+    half = tf.constant(0.5, root.dtype)
+    return 1 / (1 + tf.abs(difference) * root), tf.math.divide_no_nan(half, root)
+
+
+def forces(
+    truth: tf.Tensor, delta: tf.Tensor, means: Means, slope: tf.Tensor
+) -> tf.Tensor:
+    """∂E/∂φ of Eq. 7 for each pixel and class, (B, N, C), where slope is c1 − c2.
+
+    The correlation's has ½ √(T/V) there, see `of_correlation`.
+    """
     # (1 − c1)² − (1 − c2)² and c1² − c2², factored so that they do not cancel.
-    on_truth = -difference * (means.not_c1 + means.not_c2)
-    elsewhere = difference * (means.c1 + means.c2)
+    on_truth = -slope * (means.not_c1 + means.not_c2)
+    elsewhere = slope * (means.c1 + means.c2)
     return delta * tf.where(truth > 0, on_truth, elsewhere)
 
 
@@ -205,6 +246,7 @@ def check_options(
     epsilon: float,
     normalization: str,
     class_weight: Sequence[float] | None,
+    signed: bool = False,
 ) -> None:
     """Raises `ValueError` for options that the energy does not have."""
     if heaviside not in HEAVISIDES:
@@ -214,10 +256,20 @@ def check_options(
         )
     if not 0 < epsilon < float("inf"):
         raise ValueError(f"Expected `epsilon` to be positive. Received: {epsilon!r}")
+    if heaviside == "logit" and epsilon > 1:
+        raise ValueError(
+            'Expected `epsilon` of at most 1 for "logit", whose δ would be infinite '
+            f"at a probability of 0. Received: {epsilon!r}"
+        )
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"Expected `normalization` to be one of {NORMALIZATIONS}. "
             f"Received: {normalization!r}"
+        )
+    if normalization == "correlation" and signed:
+        raise ValueError(
+            'Expected `signed` to be False for "correlation", which has a sign by '
+            "itself. Received: True"
         )
     if isinstance(class_weight, Mapping):
         raise ValueError(
@@ -262,18 +314,22 @@ def level_set_energy(
         y_pred: probabilities, or logits where `from_logits`, (B, …, C); C = 1 is the
             sigmoid output of a binary task.
         from_logits: whether a softmax (or sigmoid) is still to be applied.
-        heaviside: "mahf" (the paper's, Eq. 6), "ahf" (Chan and Vese's) or "hf" (sharp;
-            its gradient uses MAHF's δ).
-        epsilon: width ε of the smooth Heaviside functions, in units of probability.
+        heaviside: "mahf" (the paper's, Eq. 6), "ahf" (Chan and Vese's), "hf" (sharp;
+            its gradient uses MAHF's δ) or "logit" (of the log odds; see
+            `heaviside.logit`).
+        epsilon: width ε of the smooth Heaviside functions, in units of probability;
+            of log odds for "logit", at most 1, where H is the probability itself.
         ignore_class: label of void pixels, which do not belong to the image.
         class_weight: C numbers that multiply the classes' energies (two, background
             and foreground, for a sigmoid output).
         normalization: "sum" over the image (the paper's), "mean" over its valid
-            pixels (E/n, independent of the resolution), or "scale_free": the mean of
+            pixels (E/n, independent of the resolution), "scale_free": the mean of
             E_l/T_l over the classes with 0 < S_g < n, where T_l = S_g (1 − S_g/n)
-            bounds E_l, so that a rare class weighs as much as a common one.
+            bounds E_l, so that a rare class weighs as much as a common one, or
+            "correlation": the mean of 1 − ρ_l instead, where E_l/T_l = 1 − ρ_l².
         signed: where a class's prediction is anticorrelated with its truth, c1 < c2,
             Eq. 4 rewards making it worse; the signed energy takes 2 T_l − E_l there.
+            Not for "correlation", which is signed.
 
     Returns:
         (B,), float32, or float64 where y_pred is; differentiable by Eq. 7.
@@ -289,7 +345,7 @@ def level_set_energy(
     >>> level_set_energy(labels, probabilities).numpy().round(4)
     array([0.6667], dtype=float32)
     """
-    check_options(heaviside, epsilon, normalization, class_weight)
+    check_options(heaviside, epsilon, normalization, class_weight, signed)
     scores = floating_scores(y_pred, from_logits)
     labels = parse_labels(tf.convert_to_tensor(y_true), scores, ignore_class)
     return tf.reduce_sum(
@@ -327,10 +383,10 @@ def energy_density(
         labels: ground truth with N positions.
         scores: (B, …, C) in float32 or float64, as `floating_scores` gives them.
         from_logits: see `level_set_energy`, and so the others.
-        heaviside: "mahf", "ahf" or "hf".
+        heaviside: of `HEAVISIDES`.
         epsilon: width ε.
         class_weight: C numbers or None.
-        normalization: "sum", "mean" or "scale_free".
+        normalization: of `NORMALIZATIONS`.
         signed: whether c1 < c2 costs 2 T − E.
 
     Returns:
@@ -361,19 +417,24 @@ def energy_density(
         phi = probabilities - 0.5
         inside = functions.inside(phi, epsilon) * valid
         outside = functions.outside(phi, epsilon) * valid
-        means = region_means(region_sums(truth, inside, outside), scale.share)
+        sums = region_sums(truth, inside, outside)
+        means = region_means(sums, scale.share)
         energies = pixel_energies(truth, inside, outside, means)
-        sign = tf.ones_like(scale.factor)
-        if signed:
+        slope = mean_difference(means)
+        if normalization == "correlation":
+            share_of_energy, slope = of_correlation(slope, sums)
+            energies *= share_of_energy
+        elif signed:
+            slope = tf.abs(slope)
+        if signed or normalization == "correlation":
             wrong = means.c1 < means.c2
-            sign = tf.where(wrong, -sign, sign)
             variances = tf.square(truth - scale.share) * valid
             energies = tf.where(wrong, 2 * variances - energies, energies)
         value = tf.reduce_sum(scale.factor * energies, axis=-1)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             delta = functions.delta(phi, epsilon) * valid
-            force = sign * scale.factor * forces(truth, delta, means)
+            force = forces(truth, delta, means, scale.factor * slope)
             force *= upstream[..., tf.newaxis]
             return softmax_gradient(probabilities, force) if from_logits else force
 

@@ -49,6 +49,39 @@ def mahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     return (2 / epsilon) * mahf(z, epsilon) * mahf(-z, epsilon)
 
 
+def logit(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Sigmoid of the log odds of P = z + ½ over ε: Pᵏ / (Pᵏ + (1 − P)ᵏ), k = 1/ε.
+
+    The level set function is the log odds, ±∞ where the net is certain, so that δ does
+    not die out there. With ε = 1 it is P itself: the convex relaxation of Chan,
+    Esedoglu and Nikolova (2006), a membership in [0, 1] instead of H.
+    """
+    if epsilon == 1:
+        return _probability(z)
+    inside, outside = _powers(z, 1 / epsilon)
+    return inside / (inside + outside)
+
+
+def logit_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Derivative of `logit`: k (P (1 − P))ᵏ⁻¹ / (Pᵏ + (1 − P)ᵏ)²."""
+    if epsilon == 1:
+        return tf.ones_like(z)
+    k = 1 / epsilon
+    inside, outside = _powers(z, k)
+    slope = tf.pow(tf.maximum(0.25 - tf.square(z), 0), k - 1)
+    return k * slope / tf.square(inside + outside)
+
+
+def _powers(z: tf.Tensor, k: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pᵏ and (1 − P)ᵏ."""
+    return tf.pow(_probability(z), k), tf.pow(_probability(-z), k)
+
+
+def _probability(z: tf.Tensor) -> tf.Tensor:
+    """P = z + ½, which rounding may not take below zero."""
+    return tf.maximum(0.5 + z, 0)
+
+
 class Heaviside(NamedTuple):
     """A Heaviside function H, its complement 1 − H, and the δ its gradient uses."""
 
@@ -60,6 +93,7 @@ class Heaviside(NamedTuple):
 HEAVISIDES = {
     "mahf": Heaviside(mahf, lambda z, epsilon: mahf(-z, epsilon), mahf_delta),
     "ahf": Heaviside(ahf, lambda z, epsilon: ahf(-z, epsilon), ahf_delta),
+    "logit": Heaviside(logit, lambda z, epsilon: logit(-z, epsilon), logit_delta),
     # HF's own derivative is zero almost everywhere: it trains with MAHF's δ
     # (a straight-through estimator).
     "hf": Heaviside(

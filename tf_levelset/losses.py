@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_levelset import compat
+from tf_levelset import combined_loss, compat
 from tf_levelset.combined_loss import Options, combined_losses
 from tf_levelset.energy import check_options, energy_density
 from tf_levelset.fusion import is_worth_compiling
@@ -27,18 +27,24 @@ class LevelSetLoss(SegmentationLoss):
 
     Args:
         from_logits: whether y_pred holds logits rather than probabilities.
-        heaviside: "mahf" (the paper's, Eq. 6), "ahf" (Chan and Vese's) or "hf" (sharp;
-            trained with MAHF's δ, a straight-through estimator).
-        epsilon: width ε of the Heaviside function, in units of probability.
+        heaviside: "mahf" (the paper's, Eq. 6), "ahf" (Chan and Vese's), "hf" (sharp;
+            trained with MAHF's δ, a straight-through estimator), or "logit" (ours): of
+            the log odds, whose δ reaches every pixel.
+        epsilon: width ε of the Heaviside function, in units of probability; of log
+            odds for "logit", at most 1, where H is the probability itself.
         ignore_class: label of void pixels, which are left out of the image.
         class_weight: C numbers; each multiplies what its class contributes. Two,
             background and foreground, for a sigmoid output.
         normalization: "sum" over the image (the paper's; grows with the resolution),
-            "mean" over its valid pixels, or "scale_free": the mean of E_l/T_l in
-            [0, 1] over the classes that vary, which weighs a rare class like a common
-            one (ours, not the paper's).
+            "mean" over its valid pixels, "scale_free": the mean of E_l/T_l in [0, 1]
+            over the classes that vary, which weighs a rare class like a common one, or
+            "correlation": the mean of 1 − ρ_l in [0, 2], where E_l/T_l = 1 − ρ_l²,
+            whose gradient does not die where a class is not found yet (both ours).
         signed: count 2 T_l − E_l where c1 < c2, so that a prediction anticorrelated
-            with its class is not rewarded (ours, not the paper's).
+            with its class is not rewarded (ours, not the paper's). Not for
+            "correlation", which is signed by itself.
+        per_image: whether each image has regions of its own, as in the paper, with
+            the mean over the images as the loss; otherwise those of the batch are one.
         reduction: as in Keras. The loss of a pixel is scaled so that the plain mean
             over all positions is the loss.
         name: name of the loss.
@@ -74,11 +80,12 @@ class LevelSetLoss(SegmentationLoss):
         class_weight: Sequence[float] | None = None,
         normalization: str = "sum",
         signed: bool = False,
+        per_image: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "level_set_loss",
         dtype: Any = None,
     ) -> None:
-        check_options(heaviside, epsilon, normalization, class_weight)
+        check_options(heaviside, epsilon, normalization, class_weight, signed)
         super().__init__(
             from_logits=from_logits,
             ignore_class=ignore_class,
@@ -91,9 +98,12 @@ class LevelSetLoss(SegmentationLoss):
         self.epsilon = epsilon
         self.normalization = normalization
         self.signed = signed
+        self.per_image = per_image
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns energies (B, N) whose mean over all positions is the mean energy."""
+        shape = tf.shape(labels.ids)
+        labels, scores = self._rows(labels, scores)
         density = energy_density(
             labels,
             scores,
@@ -104,7 +114,19 @@ class LevelSetLoss(SegmentationLoss):
             normalization=self.normalization,
             signed=self.signed,
         )
-        return density * tf.cast(tf.shape(density)[1], density.dtype)
+        density *= tf.cast(tf.shape(density)[1], density.dtype)
+        return tf.reshape(density, shape)
+
+    def _rows(self, labels: Labels, scores: tf.Tensor) -> tuple[Labels, tf.Tensor]:
+        """Keeps the images apart, or makes one of the batch."""
+        if self.per_image:
+            return labels, scores
+        one_image = tf.concat([[1, -1], tf.shape(scores)[2:]], axis=0)
+        ids, valid, invalid = (tf.reshape(t, [1, -1]) for t in labels)
+        scores = tf.ensure_shape(
+            tf.reshape(scores, one_image), [1, None, *scores.shape[2:]]
+        )
+        return Labels(ids, valid, invalid), scores
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -114,6 +136,7 @@ class LevelSetLoss(SegmentationLoss):
             "epsilon": self.epsilon,
             "normalization": self.normalization,
             "signed": self.signed,
+            "per_image": self.per_image,
         }
 
 
@@ -132,13 +155,14 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             `SparseCategoricalCrossentropy(from_logits, ignore_class)`, but that a
             batch of nothing but void is 0.0 in every version of Keras.
         from_logits: see `LevelSetLoss`, and so the others.
-        heaviside: "mahf", "ahf" or "hf".
+        heaviside: "mahf", "ahf", "hf" or "logit".
         epsilon: width ε of the Heaviside function.
         ignore_class: label of void pixels; the cross-entropy is a mean over the others.
         class_weight: C numbers; they multiply the cross-entropy of the class's pixels
             and the class's energy.
-        normalization: "sum", "mean" or "scale_free".
+        normalization: "sum", "mean", "scale_free" or "correlation".
         signed: whether an anticorrelated class costs 2 T_l − E_l.
+        per_image: whether each image has regions of its own.
         reduction: as in Keras; the sum and the single losses, which are no means, hold
             each pixel's cross-entropy as it is.
         jit_compile: whether XLA compiles the loss where it is part of a graph, as in
@@ -172,6 +196,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         class_weight: Sequence[float] | None = None,
         normalization: str = "sum",
         signed: bool = False,
+        per_image: bool = True,
         reduction: str | None = "sum_over_batch_size",
         jit_compile: bool | str = "auto",
         name: str | None = "cross_entropy_level_set_loss",
@@ -195,6 +220,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             class_weight=class_weight,
             normalization=normalization,
             signed=signed,
+            per_image=per_image,
             reduction=reduction,
             name=name,
             dtype=dtype,
@@ -204,7 +230,8 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns losses (B, N) whose mean over all positions is Eq. 8."""
-        if self.from_logits and self.heaviside == "mahf" and self.level_set_weight > 0:
+        joint = self.from_logits and self.heaviside in combined_loss.HEAVISIDES
+        if joint and self.level_set_weight > 0:
             return self._combined_losses(labels, scores)
         losses = cross_entropy(labels, scores, self.from_logits)
         losses = self._mean_of_valid(self._weigh_classes(losses, labels), labels)
@@ -215,19 +242,24 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
     def _combined_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """The same, from one softmax."""
         weights = self._weigh_classes(tf.cast(labels.valid, scores.dtype), labels)
-        return combined_losses(
+        weights = self._mean_of_valid(weights, labels)
+        jit_compile, shape = self._compiles(scores.shape), tf.shape(labels.ids)
+        labels, scores = self._rows(labels, scores)
+        losses = combined_losses(
             labels,
             scores,
-            self._mean_of_valid(weights, labels),
+            tf.reshape(weights, tf.shape(labels.ids)),
             Options(
                 level_set_weight=self.level_set_weight,
+                heaviside=self.heaviside,
                 epsilon=self.epsilon,
                 class_weight=self.class_weight,
                 normalization=self.normalization,
                 signed=self.signed,
             ),
-            jit_compile=self._compiles(scores.shape),
+            jit_compile=jit_compile,
         )
+        return tf.reshape(losses, shape)
 
     def _compiles(self, shape: tf.TensorShape) -> bool:
         """Tells whether XLA is to compile the loss of logits of a shape."""

@@ -910,7 +910,7 @@ class LevelSetEnergy(keras.metrics.Metric):
         name: str | None = "level_set_energy",
         dtype: Any = None,
     ) -> None:
-        energy.check_options(heaviside, epsilon, normalization, class_weight)
+        energy.check_options(heaviside, epsilon, normalization, class_weight, signed)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
         self.heaviside = heaviside

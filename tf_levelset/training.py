@@ -227,7 +227,7 @@ class Run:
             build_loss(recipe, name, train_source.ignore_class)
             for _ in range(self.outputs)
         ]
-        metrics = [*([] for _ in losses[1:]), _metrics(train_source)]
+        metrics = [*([] for _ in losses[1:]), _metrics(recipe, train_source)]
         self.trained.compile(
             build_optimizer(recipe, self.steps),
             losses if self.outputs > 1 else losses[0],
@@ -391,8 +391,12 @@ def _check_loss_stride(recipe: Recipe, net: keras.Model) -> None:
         )
 
 
-def _metrics(source: Source) -> list[keras.metrics.Metric]:
+def _metrics(recipe: Recipe, source: Source) -> list[keras.metrics.Metric]:
+    """What every run's curves show, whatever its loss (Fig. 4)."""
     return [
+        keras.metrics.MeanMetricWrapper(
+            build_loss(recipe, "ce", source.ignore_class), name="cross_entropy"
+        ),
         MeanIoU(
             source.num_classes,
             name="mean_iou",

@@ -137,8 +137,23 @@ def test_a_fold_validates_on_one_drive(data_dir: Path, fold: str) -> None:
     assert sorted(train.sample_names + val.sample_names) == sorted(NAMES)
 
 
+def test_tails_are_the_last_pictures_of_every_drive(data_dir: Path) -> None:
+    names = [f"0001TP_{i:06d}" for i in (300, 30, 60, 90, 120, 150, 180, 210, 240, 270)]
+    names += ["0016E5_00390", "0016E5_00420", "0006R0_f00930"]
+    for name in names:
+        for folder in ("train", "trainannot"):
+            source = data_dir / folder / f"{NAMES[0]}.png"
+            (data_dir / folder / f"{name}.png").write_bytes(source.read_bytes())
+    lines = [f"train/{name}.png trainannot/{name}.png" for name in names]
+    (data_dir / "train.txt").write_text("\n".join(lines) + "\n")
+    train, val = (camvid(data_dir, split, "tails") for split in ("train", "val"))
+    # A fifth of ten is two; of two and of one, one at least.
+    assert val.sample_names == (names[0], names[9], names[11], names[12])
+    assert set(train.sample_names) == set(names) - set(val.sample_names)
+
+
 def test_unknown_folds_raise(data_dir: Path) -> None:
-    with pytest.raises(ValueError, match=r"`fold` to be one of \['0001TP'.*'0005VD'"):
+    with pytest.raises(ValueError, match=r"`fold` to be one of \('0001TP'.*'0005VD'"):
         camvid(data_dir, "val", "0005VD")
     with pytest.raises(ValueError, match=r"`split` to be one of \('train', 'val'\)"):
         camvid(data_dir, "test", "0001TP")
@@ -148,3 +163,7 @@ def test_real_folds(real_dir: Path) -> None:
     folds = ("0001TP", "0006R0", "0016E5")
     sizes = [camvid(real_dir, "val", fold).num_samples for fold in folds]
     assert sizes == [62, 101, 204]
+    tails = camvid(real_dir, "val", "tails")
+    assert tails.num_samples == 12 + 20 + 41
+    assert tails.sample_names[-1] == camvid(real_dir).sample_names[-1]
+    assert camvid(real_dir, "train", "tails").num_samples == 367 - 73

@@ -15,6 +15,7 @@ from tf_levelset.datasets.pipeline import (
     Source,
     evaluation_dataset,
     image_dataset,
+    in_memory,
     sample_index,
     subset,
     training_dataset,
@@ -348,3 +349,28 @@ class TestValidation:
         assert source.num_classes == 4
         assert isinstance(source.palette, np.ndarray)
         assert source.palette.dtype == np.uint8
+
+
+class TestInMemory:
+    def test_holds_the_same_samples(self) -> None:
+        source = noise_source()
+        reads = tf.Variable(0)
+
+        def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            reads.assign_add(1)
+            return source.load(index)
+
+        held = in_memory(replace(source, load=load))
+        assert int(reads) == 5
+        options = {"batch_size": 3, "seed": 1, "augmentation": EVERYTHING}
+        ours = training_dataset(held, num_steps=4, **options)
+        theirs = training_dataset(source, num_steps=4, **options)
+        for our, their in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(our[0], their[0])
+            np.testing.assert_array_equal(our[1], their[1])
+        assert int(reads) == 5
+        assert held.sample_names == source.sample_names
+
+    def test_samples_of_many_sizes_raise(self) -> None:
+        with pytest.raises(ValueError, match=r"samples of one size.*'noise'"):
+            in_memory(noise_source(image_size=None))

@@ -46,6 +46,14 @@ def test_differences_are_paired_and_sorted() -> None:
     assert worse[1:3] == ["1", "-10.00"]
 
 
+def test_what_a_crf_makes_of_an_arm_is_an_arm() -> None:
+    refined = result("ce", 0, 0.55)["evaluation"]
+    results = [{**RESULTS[0], "crf_evaluation": refined}, RESULTS[1]]
+    values = by_arm(results, lambda e: e["mean_iou"])
+    assert values["ce"] == {("official", 0): 50, ("official", 1): 60}
+    assert values["ce + CRF"] == {("official", 0): pytest.approx(55)}
+
+
 def test_what_an_evaluation_lacks_is_left_out() -> None:
     values = by_arm([result("ce", 0, 0.5)], lambda e: e["small_object_recall"])
     assert values == {}

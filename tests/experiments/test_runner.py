@@ -2,35 +2,46 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from experiments import runner
 from experiments.runner import run_sweep
-from experiments.sweeps import SWEEPS
+from experiments.sweeps import BASELINES, SWEEPS
 from experiments.trials import Trial
 from tf_levelset.files import read_json
 from tf_levelset.recipes import RECIPES, smoke
+from tf_levelset.training import build_loss
 
 TINY = dataclasses.replace(
     smoke(RECIPES["synthetic"]), losses=("ce",), iterations=2, loss_stride=8
 )
 LEVEL_SET = dataclasses.replace(TINY, losses=("ls",))
-TRIALS = [
-    Trial("start", TINY),
-    Trial("ce", TINY, start="start"),
-    Trial("ls", LEVEL_SET, start="start"),
-]
+START = Trial("net", TINY)
+TRIALS = [Trial("ce", TINY, start=START), Trial("ls", LEVEL_SET, start=START)]
 
 
 @pytest.mark.parametrize("name", sorted(SWEEPS))
 def test_sweeps_are_sound(name: str) -> None:
     trials = SWEEPS[name]()
     runner.check(trials)
-    # A pair differs in its losses and what belongs to them alone.
     for trial in trials:
         assert trial.recipe.dataset == "camvid"
+        build_loss(trial.recipe, trial.loss, ignore_class=255)
+    assert name == "starts" or BASELINES[name] in {trial.arm for trial in trials}
+
+
+@pytest.mark.parametrize("name", sorted(SWEEPS))
+def test_arms_of_a_pair_differ_in_their_losses_alone(name: str) -> None:
+    of_losses = ("losses", "level_set", "loss_options", "learning_rate")
+    begun: dict[object, object] = {}
+    for trial in SWEEPS[name]():
+        if trial.start is not None:
+            same = {k: v for k, v in vars(trial.recipe).items() if k not in of_losses}
+            pair = (trial.pair, trial.start.name)
+            assert begun.setdefault(pair, same) == same
 
 
 def test_a_recipe_of_several_losses_raises() -> None:
@@ -38,43 +49,71 @@ def test_a_recipe_of_several_losses_raises() -> None:
         Trial("both", dataclasses.replace(TINY, losses=("ce", "ls")))
 
 
-def test_a_sweep_in_disorder_raises(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="two 'start-official-0'"):
-        run_sweep([TRIALS[0], TRIALS[0]], tmp_path, tmp_path, None)
-    with pytest.raises(ValueError, match="'start-official-0' before 'ce-official-0'"):
-        run_sweep([TRIALS[1]], tmp_path, tmp_path, None)
+def test_a_start_is_from_scratch_and_of_the_pair() -> None:
+    other = Trial("net", dataclasses.replace(TINY, seed=1))
+    for start in (other, TRIALS[0]):
+        with pytest.raises(ValueError, match=f"`start` from scratch.*{start.name}"):
+            Trial("ce", TINY, start=start)
+
+
+def test_two_of_one_name_raise(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two 'ce-official-0'"):
+        run_sweep("tiny", [TRIALS[0], TRIALS[0]], tmp_path, tmp_path, None)
+
+
+def test_a_pattern_chooses_trials() -> None:
+    assert runner.matching(TRIALS, "*") == TRIALS
+    assert runner.matching(TRIALS, "l*-0") == [TRIALS[1]]
+    with pytest.raises(ValueError, match=r"such as 'ce-official-0'.*'lad-"):
+        runner.matching(TRIALS, "lad-*")
 
 
 def test_a_sweep_is_run_written_and_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results, scratch = tmp_path / "results", tmp_path / "scratch"
-    run_sweep(TRIALS[:2], results, scratch, None)
-    first = read_json(results / "ce-official-0.json")
-    assert (first["arm"], first["fold"], first["seed"]) == ("ce", "official", 0)
-    assert first["recipe"] == TINY.to_json()
-    assert first["history"][-1]["step"] == 2
-    assert 0 <= first["evaluation"]["mean_iou"] <= 1
-    # Of the runs' own files only the start's model is left.
-    assert [p.name for p in scratch.rglob("*") if p.is_file()] == ["model.keras"]
-
     made: list[str] = []
     run_trial = runner.run_trial
 
-    def noted(trial: Trial, *arguments: object) -> object:
+    def noted(trial: Trial, *arguments: Any, **options: Any) -> dict[str, Any]:
         made.append(trial.name)
-        return run_trial(trial, *arguments)  # type: ignore[arg-type]
+        return run_trial(trial, *arguments, **options)
 
     monkeypatch.setattr(runner, "run_trial", noted)
-    run_sweep(TRIALS, results, scratch, None)
-    assert made == ["ls-official-0"]
+    run_sweep("tiny", TRIALS[:1], results, scratch, None)
+    assert made == ["net-official-0", "ce-official-0"]
+    first = read_json(results / "tiny/ce-official-0.json")
+    assert (first["arm"], first["fold"], first["seed"]) == ("ce", "official", 0)
+    assert (first["start"], first["crf_evaluation"]) == ("net-official-0", None)
+    assert first["recipe"] == TINY.to_json()
+    assert first["history"][-1]["step"] == 2
+    assert 0 <= first["evaluation"]["mean_iou"] <= 1
+    # Of the runs' own files only the start's model is left, for any sweep.
+    model = scratch / "starts/net-official-0/model.keras"
+    assert [p for p in scratch.rglob("*") if p.is_file()] == [model]
+
+    run_sweep("other", TRIALS[1:], results, scratch, None)
+    assert made[2:] == ["ls-official-0"]
     # A start whose model is gone is made again for what begins with it, not else.
-    (scratch / "start-official-0" / "model.keras").unlink()
-    run_sweep(TRIALS, results, scratch, None)
-    assert made == ["ls-official-0"]
-    (results / "ls-official-0.json").unlink()
-    run_sweep(TRIALS, results, scratch, None)
-    assert made == ["ls-official-0", "start-official-0", "ls-official-0"]
+    model.unlink()
+    run_sweep("other", TRIALS[1:], results, scratch, None)
+    assert made[3:] == []
+    run_sweep("tiny", TRIALS, results, scratch, None)
+    assert made[3:] == ["net-official-0", "ls-official-0"]
+
+
+def test_unknown_crfs_raise() -> None:
+    with pytest.raises(ValueError, match=r"`crf` to be None or one of.*'vgg_7'"):
+        Trial("ce", TINY, crf="vgg_7")
+
+
+def test_a_model_is_judged_with_its_crf_too(tmp_path: Path) -> None:
+    pytest.importorskip("pydensecrf")
+    trials = [Trial("ce", TINY, crf="vgg_5")]
+    run_sweep("tiny", trials, tmp_path, tmp_path / "scratch", None)
+    result = read_json(tmp_path / "tiny/ce-official-0.json")
+    assert result["evaluation"]["crf"] is None
+    assert result["crf_evaluation"]["crf"]["iterations"] == 5
 
 
 def test_runs_begin_with_their_start_and_see_the_same_pictures(tmp_path: Path) -> None:
@@ -83,10 +122,10 @@ def test_runs_begin_with_their_start_and_see_the_same_pictures(tmp_path: Path) -
         dataclasses.replace(
             t, recipe=dataclasses.replace(t.recipe, learning_rate=1e-12)
         )
-        for t in TRIALS[1:]
+        for t in TRIALS
     ]
-    run_sweep([TRIALS[0], *still], tmp_path / "results", tmp_path / "scratch", None)
-    ce, ls = (read_json(tmp_path / f"results/{t.name}.json") for t in still)
+    run_sweep("tiny", still, tmp_path, tmp_path / "scratch", None)
+    ce, ls = (read_json(tmp_path / f"tiny/{t.name}.json") for t in still)
     np.testing.assert_allclose(
         ce["evaluation"]["level_set_energy"], ls["evaluation"]["level_set_energy"]
     )
