@@ -362,7 +362,11 @@ class TestInMemory:
 
         held = in_memory(replace(source, load=load))
         assert int(reads) == 5
-        options = {"batch_size": 3, "seed": 1, "augmentation": EVERYTHING}
+        options: dict[str, Any] = {
+            "batch_size": 3,
+            "seed": 1,
+            "augmentation": EVERYTHING,
+        }
         ours = training_dataset(held, num_steps=4, **options)
         theirs = training_dataset(source, num_steps=4, **options)
         for our, their in zip(ours, theirs, strict=True):
