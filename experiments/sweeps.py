@@ -36,15 +36,16 @@ lower on the tuning fold (sweep "starts")."""
 COARSE = dataclasses.replace(SCRATCH, loss_stride=8)
 """The same with the loss at output stride 8."""
 
+RATE, FASTER = 0.02, 0.05
+"""Learning rates of fine-tuning: a fifth of that from scratch, and half of it."""
+
 Arm = tuple[str, dict[str, Any]]
 """A loss, and its options."""
 
 
-def from_start(scratch: Recipe) -> Recipe:
+def from_start(scratch: Recipe, rate: float) -> Recipe:
     """The recipe that goes on from a trained start, as the paper trains."""
-    return dataclasses.replace(
-        scratch, epochs=12, learning_rate=scratch.learning_rate / 5
-    )
+    return dataclasses.replace(scratch, epochs=12, learning_rate=rate)
 
 
 def of_pair(recipe: Recipe, fold: str, seed: int) -> Recipe:
@@ -75,6 +76,7 @@ def fine_tuned(
     seeds: Iterable[int],
     arms: Mapping[str, Arm],
     scratch: Recipe = SCRATCH,
+    rate: float = RATE,
 ) -> list[Trial]:
     """Every arm from the cross-entropy's net of its seed.
 
@@ -83,11 +85,12 @@ def fine_tuned(
         seeds: one pair each.
         arms: loss and options by arm.
         scratch: recipe of the start.
+        rate: learning rate of the arms.
     """
     return [
         Trial(
             arm,
-            of_pair(with_loss(from_start(scratch), loss, options), fold, seed),
+            of_pair(with_loss(from_start(scratch, rate), loss, options), fold, seed),
             start=start(fold, seed, scratch),
         )
         for seed in seeds
@@ -104,43 +107,56 @@ RELAXED: dict[str, Any] = {"heaviside": "logit", "epsilon": 1.0}
 """H(φ) = P: no pixel is out of reach of the gradient."""
 
 
-def _forms() -> list[Trial]:
-    """Which form of the energy is worth seeds."""
+TUNED: dict[str, list[Arm]] = {
+    "plain": [level_set(weight) for weight in (2.8, 0.7, 10.0)],
+    "scale_free": [level_set(weight, "scale_free") for weight in (3.0, 1.0, 10.0)],
+    "relaxed": [level_set(w, "scale_free", **RELAXED) for w in (3.0, 1.0, 10.0)],
+    "correlation": [level_set(w, "correlation", **RELAXED) for w in (3.0, 1.0, 10.0)],
+    "lad": [("lad", {"patch_size": size}) for size in (3, 5, 7)],
+    "lmp": [("lmp", {"ratio": ratio}) for ratio in (0.3, 0.1, 0.5)],
+    "focal": [("focal", {"gamma": gamma, "alpha": 1.0}) for gamma in (2.0, 1.0, 3.0)],
+    "dice": [("dice", {"weight": weight}) for weight in (3.0, 1.0, 10.0)],
+    "lovasz": [("lovasz", {"weight": weight}) for weight in (3.0, 1.0, 10.0)],
+    "boundary": [("boundary", {"weight": weight}) for weight in (0.01, 0.003, 0.03)],
+    "active_contour": [("active_contour", {"weight": w}) for w in (1.0, 0.3, 3.0)],
+}
+"""By arm, three settings of its weight, or of what it has in its place. Each is tuned
+in four trials: the three at `RATE`, and the first at `FASTER`."""
+
+
+def _tuning() -> list[Trial]:
+    """Four trials for cross-entropy and for every loss of `TUNED`."""
+    arms: dict[str, tuple[Arm, float]] = {
+        f"ce-{rate:g}": (("ce", {}), rate) for rate in (RATE, FASTER, 0.01, 0.1)
+    }
+    for name, settings in TUNED.items():
+        rates = [(setting, RATE) for setting in settings] + [(settings[0], FASTER)]
+        for (loss, options), rate in rates:
+            setting = options.get("level_set_weight", next(iter(options.values())))
+            arms[f"{name}{setting:g}-{rate:g}"] = ((loss, options), rate)
+    return [
+        trial
+        for arm, (loss, rate) in arms.items()
+        for trial in fine_tuned(TUNING_FOLD, (TUNING_SEED,), {arm: loss}, rate=rate)
+    ]
+
+
+def _further_forms() -> list[Trial]:
+    """Forms beside those that are tuned, on the same pair."""
     arms = {
-        "ce": ("ce", {}),
-        "plain2.8": level_set(2.8),
-        "free1": level_set(1, "scale_free"),
-        "free3": level_set(3, "scale_free"),
-        "relaxed1": level_set(1, "scale_free", **RELAXED),
-        "relaxed3": level_set(3, "scale_free", **RELAXED),
-        "correlation1": level_set(1, "correlation", **RELAXED),
-        "correlation3": level_set(3, "correlation", **RELAXED),
-        "dice1": ("dice", {"weight": 1.0}),
-        "lovasz1": ("lovasz", {"weight": 1.0}),
+        "relaxed3-batch": level_set(3.0, "scale_free", per_image=False, **RELAXED),
+        "correlation3-batch": level_set(3.0, "correlation", per_image=False, **RELAXED),
+        "correlation10-batch": level_set(
+            10.0, "correlation", per_image=False, **RELAXED
+        ),
+        "correlation3-half": level_set(
+            3.0, "correlation", heaviside="logit", epsilon=0.5
+        ),
+        "correlation3-window40": level_set(3.0, "correlation", window=40, **RELAXED),
+        "correlation10-window40": level_set(10.0, "correlation", window=40, **RELAXED),
+        "correlation3-window80": level_set(3.0, "correlation", window=80, **RELAXED),
     }
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
-
-
-def _weights() -> list[Trial]:
-    """How far weights and rates go, for the forms that lead."""
-    arms = {
-        "relaxed10": level_set(10, "scale_free", **RELAXED),
-        "correlation10": level_set(10, "correlation", **RELAXED),
-        "relaxed3-batch": level_set(3, "scale_free", per_image=False, **RELAXED),
-        "correlation3-batch": level_set(3, "correlation", per_image=False, **RELAXED),
-        "lovasz3": ("lovasz", {"weight": 3.0}),
-        "dice3": ("dice", {"weight": 3.0}),
-        "free10": level_set(10, "scale_free"),
-        "logit3": level_set(3, "scale_free", heaviside="logit", epsilon=0.5),
-    }
-    trials = fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
-    faster = {"ce": ("ce", {}), "relaxed3": level_set(3, "scale_free", **RELAXED)}
-    for rate in (0.05, 0.1):
-        for trial in fine_tuned(TUNING_FOLD, (TUNING_SEED,), faster):
-            recipe = dataclasses.replace(trial.recipe, learning_rate=rate)
-            arm = f"{trial.arm}-rate{rate}"
-            trials.append(dataclasses.replace(trial, arm=arm, recipe=recipe))
-    return trials
 
 
 def _from_scratch() -> list[Trial]:
@@ -185,8 +201,8 @@ def _starts() -> list[Trial]:
 SWEEPS: dict[str, Callable[[], list[Trial]]] = {
     "starts": _starts,
     "first_look": _first_look,
-    "forms": _forms,
-    "weights": _weights,
+    "tuning": _tuning,
+    "further_forms": _further_forms,
     "from_scratch": _from_scratch,
 }
 """By name, what makes a sweep's trials."""
@@ -194,8 +210,8 @@ SWEEPS: dict[str, Callable[[], list[Trial]]] = {
 BASELINES = {
     "starts": "deeplab_largefov-stride8",
     "first_look": "ce",
-    "forms": "ce",
-    "weights": "ce-rate0.05",
+    "tuning": "ce-0.02",
+    "further_forms": "correlation3-batch",
     "from_scratch": "plain2.8",
 }
 """By sweep, the arm that the others are compared with."""
