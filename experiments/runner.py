@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from experiments.pictures import write_pictures
 from experiments.trials import Trial
 from tf_levelset import compat
 from tf_levelset.crf import PRESETS, require_library
@@ -31,6 +32,9 @@ STARTS = "starts"
 """Of all sweeps: the folder of the runs that others begin with."""
 
 MODEL_FILE = "model.keras"
+
+PICTURES = "pictures"
+"""Of a sweep's results: the folder of the pictures that runs keep."""
 
 
 def run_sweep(
@@ -79,7 +83,8 @@ def _run_and_write(
     print(trial.name, flush=True)
     began = time.perf_counter()
     folder, path = scratch / sweep / trial.name, results / sweep / f"{trial.name}.json"
-    result = run_trial(trial, folder, scratch, data_dir, keep=sweep == STARTS)
+    pictures = results / sweep / PICTURES / trial.name
+    result = run_trial(trial, folder, scratch, data_dir, pictures, keep=sweep == STARTS)
     if not path.exists():
         write_json(path, result)
     seconds = time.perf_counter() - began
@@ -118,7 +123,12 @@ def check(trials: Sequence[Trial]) -> None:
 
 
 def run_trial(
-    trial: Trial, folder: Path, scratch: Path, data_dir: str | None, keep: bool
+    trial: Trial,
+    folder: Path,
+    scratch: Path,
+    data_dir: str | None,
+    pictures: Path,
+    keep: bool,
 ) -> dict[str, Any]:
     """Trains and judges one trial.
 
@@ -127,6 +137,7 @@ def run_trial(
         folder: of this run's files; removed in the end, but for a model to keep.
         scratch: where the folder of starts is.
         data_dir: folder of the data set's files.
+        pictures: folder of those that the trial keeps, if it does.
         keep: whether others begin with its model.
 
     Returns:
@@ -147,6 +158,8 @@ def run_trial(
     refined = None
     if trial.crf is not None:
         refined = evaluate(run.predictor, val_source, crf=PRESETS[trial.crf])
+    if trial.pictures:
+        write_pictures(run.predictor, val_source, pictures)
     history = list(run.history)
     if keep:
         run.model.save(folder.with_suffix(".partial.keras"))

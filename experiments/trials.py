@@ -21,6 +21,7 @@ class Trial:
             the augmentation.
         start: the run, of the same fold and seed, with whose weights it begins.
         crf: of `tf_levelset.crf.PRESETS`; the model is judged with it too.
+        pictures: whether to keep what it makes of `pictures.SAMPLES`.
 
     Raises:
         ValueError: for a recipe with several losses, an unknown CRF, or a start of
@@ -31,6 +32,7 @@ class Trial:
     recipe: Recipe
     start: Trial | None = None
     crf: str | None = None
+    pictures: bool = False
 
     def __post_init__(self) -> None:
         if len(self.recipe.losses) != 1:

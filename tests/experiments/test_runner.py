@@ -109,8 +109,10 @@ def test_unknown_crfs_raise() -> None:
 
 def test_a_model_is_judged_with_its_crf_too(tmp_path: Path) -> None:
     pytest.importorskip("pydensecrf")
-    trials = [Trial("ce", TINY, crf="vgg_5")]
+    trials = [Trial("ce", TINY, crf="vgg_5", pictures=True)]
     run_sweep("tiny", trials, tmp_path, tmp_path / "scratch", None)
+    kept = (tmp_path / "tiny/pictures/ce-official-0").iterdir()
+    assert len(list(kept)) == 2
     result = read_json(tmp_path / "tiny/ce-official-0.json")
     assert result["evaluation"]["crf"] is None
     assert result["crf_evaluation"]["crf"]["iterations"] == 5

@@ -1,0 +1,98 @@
+"""What chosen runs make of a few pictures, kept small: Figures 3, 6 and 7.
+
+A run writes label maps and a class's probability as PNG files; the panels are drawn
+from these files, the pictures and their truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
+from tf_levelset.evaluation import Predictor
+from tf_levelset.visualize import colourize, grid
+
+SAMPLES = ("0016E5_07965", "0016E5_08061", "0016E5_08151")
+"""Of CamVid's val: its beginning, middle and end."""
+
+CLASS = "pedestrian"
+"""Whose probability is shown."""
+
+WIDTH = 240
+"""Of a column of a panel, in pixels."""
+
+
+def chosen(source: Source) -> Source:
+    """The source's pictures of `SAMPLES`, as far as it has them, at least its first."""
+    indices = [i for i, name in enumerate(source.sample_names) if name in SAMPLES]
+    return subset(source, indices or [0])
+
+
+def write_pictures(predictor: Predictor, source: Source, folder: Path) -> None:
+    """Writes SAMPLE.png, labels as grey values, and SAMPLE-probability.png.
+
+    Args:
+        predictor: from a picture to probabilities.
+        source: what `SAMPLES` are taken from.
+        folder: made if missing.
+    """
+    source = chosen(source)
+    index = source.class_names.index(CLASS) if CLASS in source.class_names else 0
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = evaluation_dataset(source).as_numpy_iterator()
+    for name, (image, _) in zip(source.sample_names, samples, strict=True):
+        probabilities = predictor(image)
+        labels = probabilities.argmax(-1).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{name}.png"), labels)
+        grey = np.round(255 * probabilities[..., index]).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{name}-probability.png"), grey)
+
+
+def label_panel(source: Source, folders: Sequence[Path]) -> np.ndarray:
+    """Pictures, truth and what each run says, a folder of `write_pictures` a run."""
+    return _panel(source, folders, probabilities=False)
+
+
+def probability_panel(source: Source, folders: Sequence[Path]) -> np.ndarray:
+    """Pictures, truth and the probability of `CLASS`, as grey values."""
+    return _panel(source, folders, probabilities=True)
+
+
+def _panel(
+    source: Source, folders: Sequence[Path], *, probabilities: bool
+) -> np.ndarray:
+    source = chosen(source)
+    rows = []
+    samples = evaluation_dataset(source).as_numpy_iterator()
+    for name, (image, labels) in zip(source.sample_names, samples, strict=True):
+        cells = [image, colourize(labels, source.palette)]
+        for folder in folders:
+            if probabilities:
+                grey = _read(folder / f"{name}-probability.png")
+                cells.append(np.repeat(grey[..., np.newaxis], 3, axis=-1))
+            else:
+                cells.append(colourize(_read(folder / f"{name}.png"), source.palette))
+        height = round(WIDTH * image.shape[0] / image.shape[1])
+        rows.append(
+            [
+                cv2.resize(c, (WIDTH, height), interpolation=cv2.INTER_AREA)
+                for c in cells
+            ]
+        )
+    return grid(rows, ["picture", "truth", *(folder.name for folder in folders)])
+
+
+def _read(path: Path) -> np.ndarray:
+    """Reads grey values.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise FileNotFoundError(f"Expected what a run wrote at {path}. Received: none")
+    return grey
