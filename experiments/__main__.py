@@ -6,7 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.report import paired_table, read_results
+from experiments.report import (
+    FIGURES,
+    class_figures,
+    paired_table,
+    read_results,
+)
 from experiments.sweeps import BASELINES, SWEEPS
 from tf_levelset.cli import INTERRUPTED
 
@@ -28,6 +33,7 @@ def main() -> None:
     )
     run.set_defaults(command=_run)
     report = commands.add_parser("report", help="a sweep's table, in Markdown")
+    report.add_argument("--classes", action="store_true", help="IoU class by class")
     report.set_defaults(command=_report)
     for command in (run, report):
         command.add_argument("sweep", choices=sorted(SWEEPS))
@@ -57,7 +63,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     results = read_results(options.results / options.sweep)
-    print(paired_table(results, BASELINES[options.sweep]), end="")
+    figures = class_figures(results) if options.classes else FIGURES
+    print(paired_table(results, BASELINES[options.sweep], figures), end="")
 
 
 if __name__ == "__main__":

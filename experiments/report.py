@@ -18,11 +18,15 @@ Result = Mapping[str, Any]
 Pair = tuple[str, int]
 
 
-def _trimap(width: int) -> Callable[[Result], float | None]:
+Figure = Callable[[Result], float | None]
+"""What is reported of an evaluation, in [0, 1]."""
+
+
+def _trimap(width: int) -> Figure:
     return lambda evaluation: evaluation["trimap_mean_iou"][str(width)]
 
 
-FIGURES: dict[str, Callable[[Result], float | None]] = {
+FIGURES: dict[str, Figure] = {
     "mIoU": lambda e: e["mean_iou"],
     "without bicyclist": lambda e: e["mean_iou_without"]["bicyclist"],
     **{f"trimap {width} px": _trimap(width) for width in TRIMAP_WIDTHS},
@@ -30,7 +34,7 @@ FIGURES: dict[str, Callable[[Result], float | None]] = {
     "small objects": lambda e: e["small_object_recall"],
     "accuracy": lambda e: e["pixel_accuracy"],
 }
-"""What is reported of an evaluation, in [0, 1]; shown in percent."""
+"""The columns of tables, shown in percent."""
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -47,9 +51,7 @@ def read_results(folder: Path) -> list[Result]:
     return [read_json(path) for path in paths]
 
 
-def by_arm(
-    results: Sequence[Result], figure: Callable[[Result], float | None]
-) -> dict[str, dict[Pair, float]]:
+def by_arm(results: Sequence[Result], figure: Figure) -> dict[str, dict[Pair, float]]:
     """One figure of every trial, in percent, by arm and then by (fold, seed).
 
     What a CRF makes of an arm is an arm of its own, "ARM + CRF".
@@ -65,7 +67,18 @@ def by_arm(
     return arms
 
 
-def paired_table(results: Sequence[Result], baseline: str) -> str:
+def class_figures(results: Sequence[Result]) -> dict[str, Figure]:
+    """The IoU of each class, by its name."""
+
+    def iou(name: str) -> Figure:
+        return lambda evaluation: evaluation["class_iou"][name]
+
+    return {name: iou(name) for name in results[0]["evaluation"]["class_iou"]}
+
+
+def paired_table(
+    results: Sequence[Result], baseline: str, figures: Mapping[str, Figure] = FIGURES
+) -> str:
     """Markdown: a row an arm, its means of the pairs it shares with the baseline.
 
     The baseline's row has means; the others' the mean difference and its 95 % interval.
@@ -73,23 +86,24 @@ def paired_table(results: Sequence[Result], baseline: str) -> str:
     Args:
         results: as `read_results` gives them.
         baseline: the arm to compare with.
+        figures: the columns; the rows are sorted by the first.
 
     Raises:
         ValueError: if no trial is of the baseline.
     """
-    figures = {title: by_arm(results, figure) for title, figure in FIGURES.items()}
-    arms = figures["mIoU"]
+    columns = {title: by_arm(results, figure) for title, figure in figures.items()}
+    arms = next(iter(columns.values()))
     if baseline not in arms:
         raise ValueError(f"Expected an arm of {sorted(arms)}. Received: {baseline!r}")
-    rows: list[Sequence[str]] = [("arm", "pairs", *FIGURES)]
+    rows: list[Sequence[str]] = [("arm", "pairs", *columns)]
     means = [
         f"{mean_with_interval(list(values[baseline].values())).mean:.2f}"
-        for values in figures.values()
+        for values in columns.values()
     ]
     rows.append((baseline, str(len(arms[baseline])), *means))
     others = [arm for arm in arms if arm != baseline]
     for arm in sorted(others, key=lambda arm: -_difference(arms, arm, baseline).mean):
-        differences = [_difference(v, arm, baseline) for v in figures.values()]
+        differences = [_difference(v, arm, baseline) for v in columns.values()]
         pairs = str(len(differences[0].values))
         rows.append((arm, pairs, *map(signed, differences)))
     return table(rows)

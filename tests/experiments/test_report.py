@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from experiments.report import by_arm, paired_table, read_results
+from experiments.report import (
+    by_arm,
+    class_figures,
+    paired_table,
+    read_results,
+)
 from tf_levelset.files import write_json
 
 
@@ -44,6 +49,22 @@ def test_differences_are_paired_and_sorted() -> None:
     # The half of it, in trimaps.
     assert better[4].startswith("+1.50")
     assert worse[1:3] == ["1", "-10.00"]
+
+
+def test_classes_have_columns_of_their_own() -> None:
+    results = [
+        result("ce", 0, 0.5, class_iou={"sky": 0.9, "pole": None}),
+        result("better", 0, 0.5, class_iou={"sky": 0.85, "pole": None}),
+    ]
+    figures = class_figures(results)
+    assert list(figures) == ["sky", "pole"]
+    lines = paired_table(results, "ce", {"sky": figures["sky"]}).splitlines()
+    assert [line.split()[1:6:2] for line in lines[2:]] == [
+        ["ce", "1", "90.00"],
+        ["better", "1", "-5.00"],
+    ]
+    # What no evaluation has cannot be paired, and is not made up.
+    assert by_arm(results, figures["pole"]) == {}
 
 
 def test_what_a_crf_makes_of_an_arm_is_an_arm() -> None:
