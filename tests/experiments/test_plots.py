@@ -1,0 +1,80 @@
+"""The figures show what the results say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from experiments import plots
+
+
+def result(arm: str, seed: int, mean_iou: float) -> dict[str, Any]:
+    history = [
+        {
+            "step": step,
+            "cross_entropy": mean_iou / step,
+            "level_set_energy_per_pixel": 1.0,
+            **({"val_mean_iou": mean_iou} if step == 20 else {}),
+        }
+        for step in (10, 20)
+    ]
+    return {
+        "arm": arm,
+        "fold": "official",
+        "seed": seed,
+        "evaluation": {"mean_iou": mean_iou},
+        "history": history,
+    }
+
+
+RESULTS = [
+    result("ce", 0, 0.5),
+    result("ce", 1, 0.6),
+    result("worse", 0, 0.4),
+    result("worse", 1, 0.5),
+    result("better", 0, 0.52),
+    result("better", 1, 0.64),
+]
+
+
+def test_differences_have_pairs_means_and_intervals() -> None:
+    drawing = plots.differences(RESULTS, "ce", {"mIoU": lambda e: e["mean_iou"]})
+    (axes,) = drawing.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["better", "worse"]
+    points, interval, mean = axes.lines[:3]
+    np.testing.assert_allclose(points.get_xdata(), [2, 4])
+    # t(1) = 12.7062 at 95 %, s/√2 = 1.
+    np.testing.assert_allclose(interval.get_xdata(), [3 - 12.7062, 3 + 12.7062], 1e-4)
+    np.testing.assert_allclose(mean.get_xdata(), [3])
+
+
+def test_curves_are_means_of_the_pairs() -> None:
+    drawing = plots.curves(RESULTS, ["ce", "better"])
+    cross_entropy, _, mean_iou = drawing.axes
+    np.testing.assert_allclose(cross_entropy.lines[0].get_xdata(), [10, 20])
+    np.testing.assert_allclose(cross_entropy.lines[0].get_ydata(), [0.055, 0.0275])
+    # Of the epochs that were validated.
+    np.testing.assert_allclose(mean_iou.lines[1].get_xdata(), [20])
+    np.testing.assert_allclose(mean_iou.lines[1].get_ydata(), [0.58])
+
+
+def test_curves_of_nothing_raise() -> None:
+    bare = [{**RESULTS[0], "history": [{"step": 1, "loss": 1.0}]}]
+    with pytest.raises(ValueError, match="'cross_entropy' in every history of 'ce'"):
+        plots.curves(bare, ["ce"])
+
+
+def test_a_heat_map_names_its_values() -> None:
+    values = np.array([[1.0, -2.0], [0.5, 0.25]])
+    axes = plots.heat_map(values, ["1", "3"], ["a", "b"], ["λ", "ε", "mIoU"]).axes[0]
+    assert [text.get_text() for text in axes.texts] == [
+        "+1.00",
+        "-2.00",
+        "+0.50",
+        "+0.25",
+    ]
+    assert axes.images[0].get_clim() == (-2, 2)
