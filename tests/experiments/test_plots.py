@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.lines import Line2D
+
 from experiments import plots
 
 
@@ -41,25 +43,33 @@ RESULTS = [
 ]
 
 
+def x_of(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_xdata(), np.float64)
+
+
+def y_of(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_ydata(), np.float64)
+
+
 def test_differences_have_pairs_means_and_intervals() -> None:
     drawing = plots.differences(RESULTS, "ce", {"mIoU": lambda e: e["mean_iou"]})
     (axes,) = drawing.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["better", "worse"]
     points, interval, mean = axes.lines[:3]
-    np.testing.assert_allclose(points.get_xdata(), [2, 4])
+    np.testing.assert_allclose(x_of(points), [2, 4])
     # t(1) = 12.7062 at 95 %, s/√2 = 1.
-    np.testing.assert_allclose(interval.get_xdata(), [3 - 12.7062, 3 + 12.7062], 1e-4)
-    np.testing.assert_allclose(mean.get_xdata(), [3])
+    np.testing.assert_allclose(x_of(interval), [3 - 12.7062, 3 + 12.7062], 1e-4)
+    np.testing.assert_allclose(x_of(mean), [3])
 
 
 def test_curves_are_means_of_the_pairs() -> None:
     drawing = plots.curves(RESULTS, ["ce", "better"])
     cross_entropy, _, mean_iou = drawing.axes
-    np.testing.assert_allclose(cross_entropy.lines[0].get_xdata(), [10, 20])
-    np.testing.assert_allclose(cross_entropy.lines[0].get_ydata(), [0.055, 0.0275])
+    np.testing.assert_allclose(x_of(cross_entropy.lines[0]), [10, 20])
+    np.testing.assert_allclose(y_of(cross_entropy.lines[0]), [0.055, 0.0275])
     # Of the epochs that were validated.
-    np.testing.assert_allclose(mean_iou.lines[1].get_xdata(), [20])
-    np.testing.assert_allclose(mean_iou.lines[1].get_ydata(), [0.58])
+    np.testing.assert_allclose(x_of(mean_iou.lines[1]), [20])
+    np.testing.assert_allclose(y_of(mean_iou.lines[1]), [0.58])
 
 
 def test_curves_of_nothing_raise() -> None:
