@@ -112,6 +112,7 @@ TUNED: dict[str, list[Arm]] = {
     "scale_free": [level_set(weight, "scale_free") for weight in (3.0, 1.0, 10.0)],
     "relaxed": [level_set(w, "scale_free", **RELAXED) for w in (3.0, 1.0, 10.0)],
     "correlation": [level_set(w, "correlation", **RELAXED) for w in (3.0, 1.0, 10.0)],
+    "balanced": [level_set(w, "balanced", **RELAXED) for w in (6.0, 3.0, 12.0)],
     "lad": [("lad", {"patch_size": size}) for size in (3, 5, 7)],
     "lmp": [("lmp", {"ratio": ratio}) for ratio in (0.3, 0.1, 0.5)],
     "focal": [("focal", {"gamma": gamma, "alpha": 1.0}) for gamma in (2.0, 1.0, 3.0)],

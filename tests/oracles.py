@@ -63,15 +63,18 @@ def image_energy(
         if normalization == "scale_free":
             energy = energy / variance if variance > 0 else 0 * energy
             varied += variance > 0
-        if normalization == "correlation":
+        if normalization in ("correlation", "balanced"):
             between = tf.reduce_sum(h) * (1 - tf.reduce_mean(h))
             energy = 0 * energy
             if variance > 0:
-                energy = 1 - (c1 - c2) * tf.sqrt(between / variance)
+                rho = (c1 - c2) * tf.sqrt(between / variance)
+                energy = 1 - rho
+                if normalization == "balanced":
+                    energy = (energy + 1 - rho * tf.abs(rho)) / 2
                 varied += 1
         energies.append(energy * (1.0 if class_weight is None else class_weight[l]))
     total = tf.add_n(energies) if energies else tf.reduce_sum(0 * probabilities)
-    means = normalization in ("scale_free", "correlation")
+    means = normalization in ("scale_free", "correlation", "balanced")
     return total / max(varied, 1) if means else total
 
 

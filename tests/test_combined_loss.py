@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_levelset import CrossEntropyLevelSetLoss, LevelSetLoss, fusion
-from tf_levelset.energy import NORMALIZATIONS
+from tf_levelset.energy import NORMALIZATIONS, WITH_SIGN
 from tf_levelset.labels import parse_labels
 from tf_levelset.losses import SegmentationLoss
 
@@ -53,7 +53,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         "heaviside": heaviside,
         "epsilon": epsilon,
         "normalization": normalization,
-        "signed": normalization != "correlation" and draw(st.booleans()),
+        "signed": normalization not in WITH_SIGN and draw(st.booleans()),
         "class_weight": draw(st.sampled_from(weights)),
     }
     return labels.astype(np.int32), logits, options
@@ -122,7 +122,7 @@ def test_equals_the_literal_formula_and_its_gradient(
     assert error <= 1e-4 * np.linalg.norm(expected_gradient) + rounding
 
 
-@pytest.mark.parametrize("normalization", ["scale_free", "correlation"])
+@pytest.mark.parametrize("normalization", ["scale_free", *WITH_SIGN])
 @pytest.mark.parametrize("epsilon", [1.0, 0.4])
 def test_logit_is_the_sum_of_its_parts(normalization: str, epsilon: float) -> None:
     rng = np.random.default_rng(6)

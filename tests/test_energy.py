@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tf_levelset.energy import (
     NORMALIZATIONS,
+    WITH_SIGN,
     energy_density,
     floating_scores,
     level_set_energy,
@@ -59,7 +60,7 @@ def cases(draw: st.DrawFn, kinds: tuple[str, ...] = ("mahf", "ahf")) -> Case:
     options = {
         "heaviside": draw(st.sampled_from(kinds)),
         "normalization": normalization,
-        "signed": normalization != "correlation" and draw(st.booleans()),
+        "signed": normalization not in WITH_SIGN and draw(st.booleans()),
         "class_weight": draw(st.sampled_from(weights)),
     }
     return Case(labels.astype(np.int32), logits, options)
@@ -116,7 +117,7 @@ def rounding_floor(case: Case, image: int) -> float:
         terms = terms * np.array(case.options["class_weight"])
     if case.options["normalization"] == "mean":
         terms = terms / len(labels)
-    if case.options["normalization"] in ("scale_free", "correlation"):
+    if case.options["normalization"] in ("scale_free", *WITH_SIGN):
         share = np.bincount(labels, minlength=classes) / len(labels)
         variance = len(labels) * share * (1 - share)
         terms = np.divide(terms, variance, where=variance > 0, out=np.zeros_like(terms))
@@ -280,7 +281,7 @@ def test_scale_free_does_not_depend_on_the_resolution() -> None:
     labels = rng.integers(0, 3, (1, 4, 5))
     p = tf.nn.softmax(rng.normal(size=(1, 4, 5, 3)).astype(np.float32))
     doubled = np.repeat(labels, 2, axis=1), np.repeat(p, 2, axis=1)
-    ratios = {"sum": 2, "mean": 1, "scale_free": 1, "correlation": 1}
+    ratios = {"sum": 2, **dict.fromkeys(NORMALIZATIONS[1:], 1)}
     for normalization, ratio in ratios.items():
         small = level_set_energy(labels, p, normalization=normalization)
         large = level_set_energy(*doubled, normalization=normalization)
@@ -354,6 +355,7 @@ def test_pixel_weights_hold_the_means_fixed() -> None:
         ({"normalization": "max"}, "Expected `normalization`"),
         ({"heaviside": "logit", "epsilon": 1.5}, "at most 1 for .logit"),
         ({"normalization": "correlation", "signed": True}, "Expected `signed`"),
+        ({"normalization": "balanced", "signed": True}, "False for 'balanced'"),
         ({"class_weight": [1.0]}, "hold 2 numbers"),
         ({"class_weight": [1.0, -1.0]}, "Expected `class_weight`"),
     ],

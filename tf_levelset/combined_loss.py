@@ -26,6 +26,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_levelset.energy import (
+    WITH_SIGN,
     Regions,
     Scale,
     class_scale,
@@ -297,15 +298,17 @@ def factors_of_sums(
     """
     factor, share = scale
     means = region_means(sums, share)
-    correlation = options.normalization == "correlation"
+    of_root = options.normalization in WITH_SIGN
     difference = mean_difference(means)
-    has_sign = options.signed or correlation
+    has_sign = options.signed or of_root
     wrong = (means.c1 < means.c2) if has_sign else tf.zeros_like(share, tf.bool)
     sign = tf.where(wrong, -factor, factor)
     slopes = sign * difference
-    if correlation:
-        share_of_energy, slope_of_correlation = of_correlation(difference, sums)
-        sign, slopes = sign * share_of_energy, factor * slope_of_correlation
+    if of_root:
+        share_of_energy, slope_of_root = of_correlation(
+            difference, sums, options.normalization
+        )
+        sign, slopes = sign * share_of_energy, factor * slope_of_root
     slopes *= constant_slope(options)
     # 2 T is added to a signed energy as 2 (G − share)², times H + (1 − H).
     to_others = tf.where(wrong, 2 * factor * tf.square(share), 0)

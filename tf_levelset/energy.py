@@ -29,6 +29,9 @@ prediction, the Matthews coefficient. The gradient of ρ² dies with ρ, where a
 not found yet; that of ρ does not:
 
     ∂(1 − ρ_l)/∂φ_l(x) = −δ(φ_l) (2 G_l − c_l1 − c_l2) / (2 √(T_l V_l))
+
+"balanced" is the mean of both, 1 − (ρ_l + ρ_l |ρ_l|)/2: a class pulls the more, the
+better it is found, as it does in the mean IoU, and it never pulls nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ import tensorflow as tf
 from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.labels import Labels, parse_labels
 
-NORMALIZATIONS = ("sum", "mean", "scale_free", "correlation")
+NORMALIZATIONS = ("sum", "mean", "scale_free", "correlation", "balanced")
+WITH_SIGN = ("correlation", "balanced")
+"""The normalisations that tell c1 < c2 from c1 > c2 by themselves."""
 
 
 class Regions(NamedTuple):
@@ -124,8 +129,8 @@ def class_scale(
 ) -> Scale:
     """Class weights times the normalisation, and the classes' shares, each (…, C).
 
-    The scale-free form divides by T_l = S_g (1 − S_g/n), which bounds E_l; it and the
-    correlation are means over the classes that vary.
+    The scale-free form divides by T_l = S_g (1 − S_g/n), which bounds E_l; it and what
+    is made of it are means over the classes that vary.
 
     Args:
         pixels: (…, C), the number S_g of pixels of each class.
@@ -168,21 +173,28 @@ def root_ratio(sums: Regions) -> tf.Tensor:
     )
 
 
-def of_correlation(difference: tf.Tensor, sums: Regions) -> tuple[tf.Tensor, tf.Tensor]:
-    """What multiplies E/T to make 1 − |ρ| of it, and the slope, c1 − c2 of E/T's.
+def of_correlation(
+    difference: tf.Tensor, sums: Regions, normalization: str
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What multiplies E/T, and the slope that stands for E/T's, c1 − c2.
 
-    1 − |ρ| = (1 − ρ²) / (1 + |ρ|), which keeps the digits of a small one.
+    1 − |ρ| = (1 − ρ²) / (1 + |ρ|) keeps the digits of a small one, and so does the
+    mean of 1 − |ρ| and 1 − ρ².
 
     Args:
         difference: c1 − c2, (…, C).
         sums: of the classes, each (…, C).
+        normalization: of `WITH_SIGN`.
 
     Returns:
-        1/(1 + |ρ|) and ½ √(T/V), both (…, C).
+        1/(1 + |ρ|) and ½ √(T/V), both (…, C); or their means with 1 and |c1 − c2|.
     """
-    root = root_ratio(sums)
-    half = tf.constant(0.5, root.dtype)
-    return 1 / (1 + tf.abs(difference) * root), tf.math.divide_no_nan(half, root)
+    root, size = root_ratio(sums), tf.abs(difference)
+    factor = 1 / (1 + size * root)
+    slope = tf.math.divide_no_nan(tf.constant(0.5, root.dtype), root)
+    if normalization == "balanced":
+        return (1 + factor) / 2, (size + slope) / 2
+    return factor, slope
 
 
 def forces(
@@ -190,7 +202,7 @@ def forces(
 ) -> tf.Tensor:
     """∂E/∂φ of Eq. 7 for each pixel and class, (B, N, C), where slope is c1 − c2.
 
-    The correlation's has ½ √(T/V) there, see `of_correlation`.
+    Other forms have another slope, see `of_correlation`.
     """
     # (1 − c1)² − (1 − c2)² and c1² − c2², factored so that they do not cancel.
     on_truth = -slope * (means.not_c1 + means.not_c2)
@@ -266,9 +278,9 @@ def check_options(
             f"Expected `normalization` to be one of {NORMALIZATIONS}. "
             f"Received: {normalization!r}"
         )
-    if normalization == "correlation" and signed:
+    if normalization in WITH_SIGN and signed:
         raise ValueError(
-            'Expected `signed` to be False for "correlation", which has a sign by '
+            f"Expected `signed` to be False for {normalization!r}, which has a sign by "
             "itself. Received: True"
         )
     if isinstance(class_weight, Mapping):
@@ -326,10 +338,11 @@ def level_set_energy(
             pixels (E/n, independent of the resolution), "scale_free": the mean of
             E_l/T_l over the classes with 0 < S_g < n, where T_l = S_g (1 − S_g/n)
             bounds E_l, so that a rare class weighs as much as a common one, or
-            "correlation": the mean of 1 − ρ_l instead, where E_l/T_l = 1 − ρ_l².
+            "correlation": the mean of 1 − ρ_l instead, where E_l/T_l = 1 − ρ_l²; or
+            "balanced": the mean of these two.
         signed: where a class's prediction is anticorrelated with its truth, c1 < c2,
             Eq. 4 rewards making it worse; the signed energy takes 2 T_l − E_l there.
-            Not for "correlation", which is signed.
+            Not for "correlation" and "balanced", which are signed.
 
     Returns:
         (B,), float32, or float64 where y_pred is; differentiable by Eq. 7.
@@ -421,12 +434,12 @@ def energy_density(
         means = region_means(sums, scale.share)
         energies = pixel_energies(truth, inside, outside, means)
         slope = mean_difference(means)
-        if normalization == "correlation":
-            share_of_energy, slope = of_correlation(slope, sums)
+        if normalization in WITH_SIGN:
+            share_of_energy, slope = of_correlation(slope, sums, normalization)
             energies *= share_of_energy
         elif signed:
             slope = tf.abs(slope)
-        if signed or normalization == "correlation":
+        if signed or normalization in WITH_SIGN:
             wrong = means.c1 < means.c2
             variances = tf.square(truth - scale.share) * valid
             energies = tf.where(wrong, 2 * variances - energies, energies)

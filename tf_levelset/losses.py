@@ -40,10 +40,11 @@ class LevelSetLoss(SegmentationLoss):
             "mean" over its valid pixels, "scale_free": the mean of E_l/T_l in [0, 1]
             over the classes that vary, which weighs a rare class like a common one, or
             "correlation": the mean of 1 − ρ_l in [0, 2], where E_l/T_l = 1 − ρ_l²,
-            whose gradient does not die where a class is not found yet (both ours).
+            whose gradient does not die where a class is not found yet, or "balanced":
+            the mean of these two (all three ours).
         signed: count 2 T_l − E_l where c1 < c2, so that a prediction anticorrelated
             with its class is not rewarded (ours, not the paper's). Not for
-            "correlation", which is signed by itself.
+            "correlation" and "balanced", which are signed by themselves.
         per_image: whether each image has regions of its own, as in the paper, with
             the mean over the images as the loss; otherwise those of the batch are one.
         window: side of square windows, in pixels, that pictures (B, H, W, C) are cut
@@ -175,7 +176,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         ignore_class: label of void pixels; the cross-entropy is a mean over the others.
         class_weight: C numbers; they multiply the cross-entropy of the class's pixels
             and the class's energy.
-        normalization: "sum", "mean", "scale_free" or "correlation".
+        normalization: "sum", "mean", "scale_free", "correlation" or "balanced".
         signed: whether an anticorrelated class costs 2 T_l − E_l.
         per_image: whether each image has regions of its own.
         window: side of the windows that have regions of their own.
