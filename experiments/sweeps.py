@@ -213,6 +213,6 @@ BASELINES = {
     "first_look": "ce",
     "tuning": "ce-0.02",
     "further_forms": "correlation3-batch",
-    "from_scratch": "plain2.8",
+    "from_scratch": "correlation3",
 }
 """By sweep, the arm that the others are compared with."""

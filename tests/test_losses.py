@@ -19,6 +19,7 @@ from tf_levelset.energy import level_set_energy
 VOID = 255
 CLASSES = 4
 LOSSES = [LevelSetLoss, CrossEntropyLevelSetLoss]
+ON_LOGITS: dict[str, Any] = {"from_logits": True, "ignore_class": VOID}
 
 
 def pictures(
@@ -77,11 +78,7 @@ def test_a_batch_that_is_one_image(
     loss: type[LevelSetLoss], normalization: str
 ) -> None:
     labels, logits = pictures((2, 6, 7))
-    options: dict[str, Any] = {
-        "from_logits": True,
-        "ignore_class": VOID,
-        "normalization": normalization,
-    }
+    options: dict[str, Any] = {**ON_LOGITS, "normalization": normalization}
     if loss is CrossEntropyLevelSetLoss:
         options["level_set_weight"] = 1.0
     together = loss(per_image=False, **options)
@@ -100,11 +97,7 @@ def test_windows_have_regions_of_their_own(
     loss: type[LevelSetLoss], normalization: str
 ) -> None:
     labels, logits = pictures((2, 6, 7))
-    options: dict[str, Any] = {
-        "from_logits": True,
-        "ignore_class": VOID,
-        "normalization": normalization,
-    }
+    options: dict[str, Any] = {**ON_LOGITS, "normalization": normalization}
     energy = LevelSetLoss(**options)
     energies = [
         energy(
