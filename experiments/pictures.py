@@ -14,7 +14,7 @@ import numpy as np
 
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
 from tf_levelset.evaluation import Predictor
-from tf_levelset.visualize import colourize, grid
+from tf_levelset.visualize import colourize, fitted, grid
 
 SAMPLES = ("0016E5_07965", "0016E5_08061", "0016E5_08151")
 """Of CamVid's val: its beginning, middle and end."""
@@ -76,13 +76,7 @@ def _panel(
                 cells.append(np.repeat(grey[..., np.newaxis], 3, axis=-1))
             else:
                 cells.append(colourize(_read(folder / f"{name}.png"), source.palette))
-        height = round(WIDTH * image.shape[0] / image.shape[1])
-        rows.append(
-            [
-                cv2.resize(c, (WIDTH, height), interpolation=cv2.INTER_AREA)
-                for c in cells
-            ]
-        )
+        rows.append([fitted(cell, WIDTH) for cell in cells])
     return grid(rows, ["picture", "truth", *(folder.name for folder in folders)])
 
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_levelset import heaviside as functions
 from tf_levelset.energy import (
     WITH_SIGN,
     Regions,
@@ -34,7 +35,6 @@ from tf_levelset.energy import (
     of_correlation,
     region_means,
 )
-from tf_levelset.heaviside import logit, logit_delta, mahf
 from tf_levelset.labels import Labels
 
 HEAVISIDES = ("mahf", "logit")
@@ -217,15 +217,14 @@ def image_softmax(logits: tf.Tensor, ids: tf.Tensor) -> Softmax:
 
 
 def heaviside(phi: tf.Tensor, options: Options) -> tf.Tensor:
-    """H(φ), of `HEAVISIDES`."""
-    function = logit if options.heaviside == "logit" else mahf
-    return function(phi, options.epsilon)
+    """H(φ)."""
+    return functions.HEAVISIDES[options.heaviside].inside(phi, options.epsilon)
 
 
 def slope(phi: tf.Tensor, inside: tf.Tensor, options: Options) -> tf.Tensor:
     """δ(φ) without its constant factor, which is `constant_slope`."""
     if options.heaviside == "logit":
-        return logit_delta(phi, options.epsilon)
+        return functions.HEAVISIDES["logit"].delta(phi, options.epsilon)
     return inside * (1 - inside)
 
 

@@ -78,7 +78,7 @@ def panel(
         if len(predictions) == 2:
             first, second = predictions
             cells.append(difference(labels, first, second, source.ignore_class))
-        rows.append([_fitted(cell, width) for cell in cells])
+        rows.append([fitted(cell, width) for cell in cells])
     titles = ["image", "truth", *predictors]
     if len(predictors) == 2:
         titles.append("green: 2nd right, red: 1st")
@@ -91,7 +91,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     write_bytes(path, encoded.tobytes())
 
 
-def _fitted(picture: np.ndarray, width: int) -> np.ndarray:
+def fitted(picture: np.ndarray, width: int) -> np.ndarray:
     """Resizes to a width; label colours are never mixed when enlarged or shrunk."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
