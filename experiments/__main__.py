@@ -15,7 +15,8 @@ from experiments.report import (
 from experiments.sweeps import BASELINES, SWEEPS
 from tf_levelset.cli import INTERRUPTED
 
-RESULTS = Path(__file__).resolve().parent / "results"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
 
 
 def main() -> None:
@@ -31,12 +32,27 @@ def main() -> None:
         metavar="PATTERN",
         help="names of trials to run, as a shell matches files, such as '*-official-3'",
     )
+    run.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="of an operation; with one, the same machine gives the same weights, and "
+        "several commands, each with trials of its own, use the cores better",
+    )
     run.set_defaults(command=_run)
     report = commands.add_parser("report", help="a sweep's table, in Markdown")
     report.add_argument("--classes", action="store_true", help="IoU class by class")
     report.set_defaults(command=_report)
+    document = commands.add_parser("document", help="writes docs/results.md")
+    document.add_argument("--out", type=Path, default=HERE.parent / "docs/results.md")
+    document.set_defaults(command=_document)
+    panels = commands.add_parser("panels", help="draws the runs' pictures")
+    panels.add_argument("--data-dir", required=True, help="folder CamVid of SegNet")
+    panels.add_argument("--out", type=Path, default=HERE.parent / "docs/results")
+    panels.set_defaults(command=_panels)
     for command in (run, report):
         command.add_argument("sweep", choices=sorted(SWEEPS))
+    for command in (run, report, document, panels):
         command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     try:
@@ -48,10 +64,12 @@ def main() -> None:
 
 def _run(options: argparse.Namespace) -> None:
     import cv2
+    import tensorflow as tf
 
     from experiments.runner import matching, run_sweep
 
     cv2.setNumThreads(1)  # as `tf-levelset train` does
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     run_sweep(
         options.sweep,
         matching(SWEEPS[options.sweep](), options.only),
@@ -65,6 +83,25 @@ def _report(options: argparse.Namespace) -> None:
     results = read_results(options.results / options.sweep)
     figures = class_figures(results) if options.classes else FIGURES
     print(paired_table(results, BASELINES[options.sweep], figures), end="")
+
+
+def _document(options: argparse.Namespace) -> None:
+    from experiments.document import write_document
+
+    write_document(options.results, HERE / "notes", options.out)
+
+
+def _panels(options: argparse.Namespace) -> None:
+    from experiments.pictures import write_panels
+    from experiments.sweeps import HEADLINE, OFFICIAL, SEEDS
+    from tf_levelset.datasets import load_dataset
+
+    folder = options.results / "official" / "pictures"
+    write_panels(
+        load_dataset("camvid", "val", options.data_dir),
+        {arm: folder / f"{arm}-{OFFICIAL}-{SEEDS[0]}" for arm in HEADLINE},
+        options.out,
+    )
 
 
 if __name__ == "__main__":

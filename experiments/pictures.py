@@ -6,11 +6,12 @@ from these files, the pictures and their truth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
 from tf_levelset.evaluation import Predictor
@@ -52,32 +53,50 @@ def write_pictures(predictor: Predictor, source: Source, folder: Path) -> None:
         cv2.imwrite(str(folder / f"{name}-probability.png"), grey)
 
 
-def label_panel(source: Source, folders: Sequence[Path]) -> np.ndarray:
-    """Pictures, truth and what each run says, a folder of `write_pictures` a run."""
-    return _panel(source, folders, probabilities=False)
+def label_panel(source: Source, runs: Mapping[str, Path]) -> np.ndarray:
+    """Pictures, truth and what each run says: `write_pictures`' folders, by title."""
+    return _panel(source, runs, probabilities=False)
 
 
-def probability_panel(source: Source, folders: Sequence[Path]) -> np.ndarray:
+def probability_panel(source: Source, runs: Mapping[str, Path]) -> np.ndarray:
     """Pictures, truth and the probability of `CLASS`, as grey values."""
-    return _panel(source, folders, probabilities=True)
+    return _panel(source, runs, probabilities=True)
+
+
+def write_panels(source: Source, runs: Mapping[str, Path], folder: Path) -> None:
+    """Writes both panels as small PNG files.
+
+    Args:
+        source: of the pictures and their truth.
+        runs: folders of `write_pictures`, by title.
+        folder: made if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, panel in {
+        "labels": label_panel(source, runs),
+        "probabilities": probability_panel(source, runs),
+    }.items():
+        # 256 colours: photographs take a third of the space.
+        few = Image.fromarray(panel).quantize(256)
+        few.save(folder / f"camvids_own_split-{name}.png", optimize=True)
 
 
 def _panel(
-    source: Source, folders: Sequence[Path], *, probabilities: bool
+    source: Source, runs: Mapping[str, Path], *, probabilities: bool
 ) -> np.ndarray:
     source = chosen(source)
     rows = []
     samples = evaluation_dataset(source).as_numpy_iterator()
     for name, (image, labels) in zip(source.sample_names, samples, strict=True):
         cells = [image, colourize(labels, source.palette)]
-        for folder in folders:
+        for folder in runs.values():
             if probabilities:
                 grey = _read(folder / f"{name}-probability.png")
                 cells.append(np.repeat(grey[..., np.newaxis], 3, axis=-1))
             else:
                 cells.append(colourize(_read(folder / f"{name}.png"), source.palette))
         rows.append([fitted(cell, WIDTH) for cell in cells])
-    return grid(rows, ["picture", "truth", *(folder.name for folder in folders)])
+    return grid(rows, ["picture", "truth", *runs])
 
 
 def _read(path: Path) -> np.ndarray:

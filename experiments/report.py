@@ -15,8 +15,8 @@ from tf_levelset.evaluation import TRIMAP_WIDTHS, table
 from tf_levelset.files import read_json
 
 Result = Mapping[str, Any]
-Pair = tuple[str, int]
-
+Pair = tuple[str, int, str]
+"""Fold, seed and the digest of the weights that a run began with."""
 
 Figure = Callable[[Result], float | None]
 """What is reported of an evaluation, in [0, 1]."""
@@ -51,8 +51,17 @@ def read_results(folder: Path) -> list[Result]:
     return [read_json(path) for path in paths]
 
 
+def pair_of(result: Result) -> Pair:
+    """What a run shares with those that it is compared with.
+
+    A start that is trained again, on another machine or with more threads, is not quite
+    the same. The first sweeps did not note what their runs began with.
+    """
+    return result["fold"], result["seed"], result.get("initial_weights", "")
+
+
 def by_arm(results: Sequence[Result], figure: Figure) -> dict[str, dict[Pair, float]]:
-    """One figure of every trial, in percent, by arm and then by (fold, seed).
+    """One figure of every trial, in percent, by arm and then by pair.
 
     What a CRF makes of an arm is an arm of its own, "ARM + CRF".
     """
@@ -62,7 +71,7 @@ def by_arm(results: Sequence[Result], figure: Figure) -> dict[str, dict[Pair, fl
         for suffix, evaluation in evaluations.items():
             value = None if evaluation is None else figure(evaluation)
             if value is not None:
-                pair = (result["fold"], result["seed"])
+                pair = pair_of(result)
                 arms.setdefault(result["arm"] + suffix, {})[pair] = 100 * value
     return arms
 
@@ -102,16 +111,17 @@ def paired_table(
     ]
     rows.append((baseline, str(len(arms[baseline])), *means))
     others = [arm for arm in arms if arm != baseline]
-    for arm in sorted(others, key=lambda arm: -_difference(arms, arm, baseline).mean):
-        differences = [_difference(v, arm, baseline) for v in columns.values()]
+    for arm in sorted(others, key=lambda arm: -difference(arms, arm, baseline).mean):
+        differences = [difference(v, arm, baseline) for v in columns.values()]
         pairs = str(len(differences[0].values))
         rows.append((arm, pairs, *map(signed, differences)))
     return table(rows)
 
 
-def _difference(
+def difference(
     values: Mapping[str, Mapping[Pair, float]], arm: str, baseline: str
 ) -> Difference:
+    """One arm's figures less the baseline's, of `by_arm`; see `paired_difference`."""
     return paired_difference(values[arm], values[baseline])
 
 

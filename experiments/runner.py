@@ -7,6 +7,7 @@ that was cut off is resumed from its last epoch's checkpoint.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import platform
 import shutil
@@ -16,6 +17,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from experiments.pictures import write_pictures
 from experiments.trials import Trial
 from tf_levelset import compat
@@ -23,7 +26,7 @@ from tf_levelset.crf import PRESETS, require_library
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import in_memory
 from tf_levelset.evaluation import evaluate
-from tf_levelset.files import write_json
+from tf_levelset.files import read_json, write_json
 from tf_levelset.interrupts import Interrupts
 from tf_levelset.recipes import Recipe
 from tf_levelset.training import Run
@@ -141,8 +144,9 @@ def run_trial(
         keep: whether others begin with its model.
 
     Returns:
-        JSON's types: arm, fold, seed, start, loss, recipe, evaluation, crf_evaluation
-        (None without a CRF), history, training_seconds, versions and machine.
+        JSON's types: arm, fold, seed, start, initial_weights, loss, recipe, evaluation,
+        crf_evaluation (None without a CRF), history, training_seconds, versions and
+        machine.
     """
     recipe = trial.recipe
     train_source, val_source = (
@@ -152,6 +156,7 @@ def run_trial(
         for split in (recipe.train_split, recipe.val_split)
     )
     run = Run(_from_start(trial, scratch), trial.loss, folder, train_source, val_source)
+    initial_weights = initial_weights_of(run, folder)
     with Interrupts() as interrupts:
         run.fit(interrupts)
     evaluation = evaluate(run.predictor, val_source)
@@ -173,6 +178,7 @@ def run_trial(
         "fold": fold,
         "seed": seed,
         "start": None if trial.start is None else trial.start.name,
+        "initial_weights": initial_weights,
         "loss": trial.loss,
         "recipe": recipe.to_json(),
         "evaluation": evaluation,
@@ -182,6 +188,26 @@ def run_trial(
         "versions": compat.versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def digest(model: keras.Model) -> str:
+    """Sixteen hexadecimal digits of a model's weights: runs with the same are pairs."""
+    found = hashlib.sha256()
+    for weights in model.get_weights():
+        found.update(weights.tobytes())
+    return found.hexdigest()[:16]
+
+
+def initial_weights_of(run: Run, folder: Path) -> str:
+    """What the run began with, also for one that was cut off and goes on."""
+    path = folder / "initial_weights.json"
+    if not path.exists():
+        if run.history:
+            raise ValueError(
+                f"Expected {path} beside a run that goes on. Received: none"
+            )
+        write_json(path, digest(run.trained))
+    return str(read_json(path))
 
 
 def _from_start(trial: Trial, scratch: Path) -> Recipe:

@@ -18,6 +18,23 @@ LOOKED_AT = "0006R0"
 """The drive of the first look. On a drive unlike its own the net is right on 30 % at
 best, whatever the loss: what is chosen there says little."""
 
+SEEDS = range(8)
+"""Of the pairs of the headline."""
+
+FEWER_SEEDS = range(5)
+"""Of all other pairs."""
+
+DRIVES = ("0001TP", "0006R0", "0016E5")
+
+NETS = (
+    "fcn32s_resnet101",
+    "fcn16s_resnet101",
+    "fcn8s_resnet101",
+    "deeplab_msc_largefov",
+    "deeplab_resnet101",
+)
+"""Of Table 1, beside the main one."""
+
 SIZE = (120, 160)
 """Height and width that the nets see: a third of CamVid's."""
 
@@ -66,9 +83,12 @@ def with_loss(recipe: Recipe, loss: str, options: Mapping[str, Any]) -> Recipe:
 
 def start(fold: str, seed: int, recipe: Recipe = SCRATCH) -> Trial:
     """A net trained with cross-entropy, from which others are fine-tuned."""
-    return Trial(
-        f"{recipe.model}-stride{recipe.loss_stride}", of_pair(recipe, fold, seed)
-    )
+    return Trial(start_arm(recipe), of_pair(recipe, fold, seed))
+
+
+def start_arm(recipe: Recipe = SCRATCH) -> str:
+    """What starts of a recipe are called: it says all that they differ in."""
+    return f"{recipe.model}-stride{recipe.loss_stride}"
 
 
 def fine_tuned(
@@ -110,8 +130,6 @@ RELAXED: dict[str, Any] = {"heaviside": "logit", "epsilon": 1.0}
 TUNED: dict[str, list[Arm]] = {
     "plain": [level_set(weight) for weight in (2.8, 0.7, 10.0)],
     "scale_free": [level_set(weight, "scale_free") for weight in (3.0, 1.0, 10.0)],
-    "relaxed": [level_set(w, "scale_free", **RELAXED) for w in (3.0, 1.0, 10.0)],
-    "correlation": [level_set(w, "correlation", **RELAXED) for w in (3.0, 1.0, 10.0)],
     "balanced": [level_set(w, "balanced", **RELAXED) for w in (6.0, 3.0, 12.0)],
     "lad": [("lad", {"patch_size": size}) for size in (3, 5, 7)],
     "lmp": [("lmp", {"ratio": ratio}) for ratio in (0.3, 0.1, 0.5)],
@@ -125,53 +143,64 @@ TUNED: dict[str, list[Arm]] = {
 in four trials: the three at `RATE`, and the first at `FASTER`."""
 
 
+def setting(arm: Arm) -> float:
+    """What is tuned of a loss: its weight, or what it has in its place."""
+    options = arm[1]
+    return float(options.get("level_set_weight", next(iter(options.values()))))
+
+
 def _tuning() -> list[Trial]:
     """Four trials for cross-entropy and for every loss of `TUNED`."""
-    arms: dict[str, tuple[Arm, float]] = {
-        f"ce-{rate:g}": (("ce", {}), rate) for rate in (RATE, FASTER, 0.01, 0.1)
-    }
-    for name, settings in TUNED.items():
-        rates = [(setting, RATE) for setting in settings] + [(settings[0], FASTER)]
-        for (loss, options), rate in rates:
-            setting = options.get("level_set_weight", next(iter(options.values())))
-            arms[f"{name}{setting:g}-{rate:g}"] = ((loss, options), rate)
-    return [
+    trials = [
         trial
-        for arm, (loss, rate) in arms.items()
-        for trial in fine_tuned(TUNING_FOLD, (TUNING_SEED,), {arm: loss}, rate=rate)
+        for rate in (RATE, FASTER, 0.01, 0.1)
+        for trial in fine_tuned(
+            TUNING_FOLD, (TUNING_SEED,), {f"ce-{rate:g}": ("ce", {})}, rate=rate
+        )
     ]
+    for name, arms in TUNED.items():
+        for arm, rate in [*((arm, RATE) for arm in arms), (arms[0], FASTER)]:
+            title = f"{name}{setting(arm):g}-{rate:g}"
+            trials += fine_tuned(TUNING_FOLD, (TUNING_SEED,), {title: arm}, rate=rate)
+    return trials
 
 
-def _further_forms() -> list[Trial]:
-    """Forms beside those that are tuned, on the same pair."""
+RARE = (0.88, 0.75, 3.62, 0.64, 1.70, 1.15, 3.33, 3.40, 1.49, 4.49, 6.71)
+"""Weights of CamVid's classes: one over the root of their share of the training
+pixels, so that the pixels' mean weight is 1."""
+
+
+def _first_forms() -> list[Trial]:
+    """Forms of the energy that were looked at first, all from one start."""
     arms = {
+        "ce": ("ce", {}),
+        "plain2.8": level_set(2.8),
+        **{f"scale_free{w:g}": level_set(w, "scale_free") for w in (1.0, 3.0)},
+        **{
+            f"{name}{w:g}": level_set(w, form, **RELAXED)
+            for name, form in (
+                ("relaxed", "scale_free"),
+                ("correlation", "correlation"),
+            )
+            for w in (1.0, 3.0, 10.0)
+        },
+        **{f"dice{w:g}": ("dice", {"weight": w}) for w in (1.0, 3.0)},
+        **{f"lovasz{w:g}": ("lovasz", {"weight": w}) for w in (1.0, 3.0)},
         "relaxed3-batch": level_set(3.0, "scale_free", per_image=False, **RELAXED),
         "correlation3-batch": level_set(3.0, "correlation", per_image=False, **RELAXED),
-        "correlation10-batch": level_set(
-            10.0, "correlation", per_image=False, **RELAXED
-        ),
-        "correlation3-half": level_set(
-            3.0, "correlation", heaviside="logit", epsilon=0.5
-        ),
         "correlation3-window40": level_set(3.0, "correlation", window=40, **RELAXED),
-        "correlation10-window40": level_set(10.0, "correlation", window=40, **RELAXED),
-        "correlation3-window80": level_set(3.0, "correlation", window=80, **RELAXED),
     }
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
 
 
-def _from_scratch() -> list[Trial]:
-    """The forms that lead, from scratch; cross-entropy's run is in "starts"."""
+def _further_forms() -> list[Trial]:
+    """Classes weighted, also in cross-entropy, and regions of the whole batch."""
     arms = {
-        "correlation3": level_set(3, "correlation", **RELAXED),
-        "correlation10": level_set(10, "correlation", **RELAXED),
-        "plain2.8": level_set(2.8),
-        "lovasz1": ("lovasz", {"weight": 1.0}),
+        "ce-rare": level_set(0.0, class_weight=RARE),
+        "balanced3-rare": level_set(3.0, "balanced", class_weight=RARE, **RELAXED),
+        "balanced6-batch": level_set(6.0, "balanced", per_image=False, **RELAXED),
     }
-    return [
-        Trial(arm, of_pair(with_loss(SCRATCH, *loss), TUNING_FOLD, TUNING_SEED))
-        for arm, loss in arms.items()
-    ]
+    return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
 
 
 def _first_look() -> list[Trial]:
@@ -194,17 +223,152 @@ def _first_look() -> list[Trial]:
     )
 
 
+CHOSEN: dict[str, tuple[Arm, float]] = {
+    "ce": (("ce", {}), RATE),
+    "plain": (TUNED["plain"][0], RATE),
+    "balanced": (TUNED["balanced"][0], RATE),
+}
+"""Of cross-entropy and of every loss of `TUNED`, the best of its four trials by mIoU:
+the loss and its learning rate."""
+
+HEADLINE = ("ce", "plain", "balanced")
+"""Cross-entropy, the paper's loss, and the form that was chosen before any pair that
+is reported was run."""
+
+
+def _of_pairs(
+    names: Iterable[str],
+    fold: str,
+    seeds: Iterable[int],
+    scratch: Recipe = SCRATCH,
+    **options: Any,
+) -> list[Trial]:
+    """Arms of `CHOSEN`, pair by pair, at their share of the net's own learning rate.
+
+    `options` are further ones of the trials.
+    """
+    scale = scratch.learning_rate / SCRATCH.learning_rate
+    return [
+        dataclasses.replace(trial, **options)
+        for seed in seeds
+        for name in names
+        for trial in fine_tuned(
+            fold, (seed,), {name: CHOSEN[name][0]}, scratch, scale * CHOSEN[name][1]
+        )
+    ]
+
+
+def _official() -> list[Trial]:
+    """CamVid's own split: the headline, Table 4 and, of fewer seeds, Table 5."""
+    others = [name for name in CHOSEN if name not in HEADLINE]
+    first, *further = SEEDS
+    crf = "vgg_5"
+    return [
+        *_of_pairs(HEADLINE, OFFICIAL, [first], crf=crf, pictures=True),
+        *_of_pairs(HEADLINE, OFFICIAL, further, crf=crf),
+        *_of_pairs(others, OFFICIAL, FEWER_SEEDS),
+    ]
+
+
+def _drives() -> list[Trial]:
+    """Each drive of train left out."""
+    return [
+        trial for drive in DRIVES for trial in _of_pairs(HEADLINE, drive, FEWER_SEEDS)
+    ]
+
+
+def _from_scratch() -> list[Trial]:
+    """The headline without a start; cross-entropy's runs are in "starts"."""
+    return [
+        Trial(name, of_pair(with_loss(SCRATCH, *CHOSEN[name][0]), OFFICIAL, seed))
+        for seed in SEEDS
+        for name in HEADLINE[1:]
+    ]
+
+
+def net_recipe(model: str) -> Recipe:
+    """`SCRATCH` on another net of Table 1, narrow enough for two cores.
+
+    Where a net answers at several scales the loss is taken at theirs.
+    """
+    if model.startswith("fcn"):
+        like = RECIPES["camvid-fcn8s_resnet101"]
+    elif model == "deeplab_resnet101":
+        like = RECIPES["camvid-deeplab_resnet101"]
+    else:
+        like = SCRATCH
+    return dataclasses.replace(
+        SCRATCH,
+        model=model,
+        model_options=like.model_options,
+        learning_rate=like.learning_rate,
+        loss_stride=8 if "msc" in model else 1,
+    )
+
+
+def _nets() -> list[Trial]:
+    """Table 1: the headline's losses on the other nets."""
+    return [
+        dataclasses.replace(trial, arm=f"{model}.{trial.arm}")
+        for model in NETS
+        for trial in _of_pairs(
+            HEADLINE, OFFICIAL, FEWER_SEEDS, net_recipe(model), crf="vgg_5"
+        )
+    ]
+
+
+def _heavisides() -> list[Trial]:
+    """Figure 5: the plain loss with each function; MAHF's runs are in "official"."""
+    (loss, options), rate = CHOSEN["plain"]
+    forms: dict[str, dict[str, Any]] = {
+        "ahf-1/20": {"heaviside": "ahf", "epsilon": 1 / 20},
+        "ahf-20": {"heaviside": "ahf", "epsilon": 20.0},
+        "hf": {"heaviside": "hf"},
+    }
+    arms = {
+        name.replace("/", "_"): (loss, {**options, **form})
+        for name, form in forms.items()
+    }
+    return fine_tuned(OFFICIAL, FEWER_SEEDS, arms, rate=rate)
+
+
+def _sensitivity() -> list[Trial]:
+    """Weights and widths, of the plain and of the chosen form, on the tuning pair."""
+    arms = {
+        f"plain,{weight:g},{epsilon:g}": level_set(weight, epsilon=epsilon)
+        for weight in (0.7, 2.8, 10.0)
+        for epsilon in (0.0125, 0.05, 0.2, 0.8)
+    }
+    arms |= {
+        f"balanced,{weight:g},{epsilon:g}": level_set(
+            weight, "balanced", heaviside="logit", epsilon=epsilon
+        )
+        for weight in (3.0, 6.0, 12.0)
+        for epsilon in (0.25, 0.5, 1.0)
+    }
+    return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
+
+
 def _starts() -> list[Trial]:
     """Cross-entropy from scratch; others make the further ones that they need."""
-    return [start(TUNING_FOLD, TUNING_SEED, recipe) for recipe in (COARSE, SCRATCH)]
+    return [
+        *(start(TUNING_FOLD, TUNING_SEED, recipe) for recipe in (COARSE, SCRATCH)),
+        *(start(OFFICIAL, seed) for seed in SEEDS),
+    ]
 
 
 SWEEPS: dict[str, Callable[[], list[Trial]]] = {
     "starts": _starts,
     "first_look": _first_look,
     "tuning": _tuning,
+    "first_forms": _first_forms,
     "further_forms": _further_forms,
+    "sensitivity": _sensitivity,
+    "official": _official,
+    "drives": _drives,
     "from_scratch": _from_scratch,
+    "nets": _nets,
+    "heavisides": _heavisides,
 }
 """By name, what makes a sweep's trials."""
 
@@ -212,7 +376,13 @@ BASELINES = {
     "starts": "deeplab_largefov-stride8",
     "first_look": "ce",
     "tuning": "ce-0.02",
-    "further_forms": "correlation3-batch",
-    "from_scratch": "correlation3",
+    "first_forms": "ce",
+    "further_forms": "ce-rare",
+    "sensitivity": "plain,2.8,0.05",
+    "official": "ce",
+    "drives": "ce",
+    "from_scratch": "deeplab_largefov-stride1",
+    "nets": "deeplab_resnet101.ce",
+    "heavisides": "hf",
 }
 """By sweep, the arm that the others are compared with."""

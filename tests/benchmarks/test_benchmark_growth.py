@@ -108,7 +108,8 @@ def test_system_work_counts_the_pages_of_a_large_buffer() -> None:
     # 64 MiB are 16384 pages, or 32 where they are huge.
     work = growth.system_work(lambda: np.ones(64 * 2**20, np.uint8))
     assert 32 <= work["page faults"] < 20000
-    assert 0 < work["share of time"] < 1
+    # Processor time comes in ticks: the user's part of so short a call can be none.
+    assert 0 < work["share of time"] <= 1
     assert growth.system_work(lambda: None)["page faults"] < 10
 
 

@@ -48,21 +48,30 @@ def test_keeps_labels_and_probabilities(source: Source, tmp_path: Path) -> None:
 def test_panels_are_made_of_what_was_kept(source: Source, tmp_path: Path) -> None:
     for label in (1, 2):
         pictures.write_pictures(always(label, 0.9), source, tmp_path / str(label))
-    folders = [tmp_path / "1", tmp_path / "2"]
-    panel = pictures.label_panel(source, folders)
+    runs = {"one": tmp_path / "1", "two": tmp_path / "2"}
+    panel = pictures.label_panel(source, runs)
     assert panel.shape == (HEADER + 60 + GAP, 4 * (WIDTH + GAP) - GAP, 3)
     for column, label in ((2, 1), (3, 2)):
         cell = panel[HEADER : HEADER + 60, column * (WIDTH + GAP) :][:, :WIDTH]
         colours = colourize(np.full((60, WIDTH), label), source.palette)
         np.testing.assert_array_equal(cell, colours)
-    grey = pictures.probability_panel(source, folders)
+    grey = pictures.probability_panel(source, runs)
     cell = grey[HEADER : HEADER + 60, 2 * (WIDTH + GAP) :][:, :WIDTH]
     np.testing.assert_array_equal(cell, round(255 * 0.02))
 
 
+def test_panels_are_written_small(source: Source, tmp_path: Path) -> None:
+    pictures.write_pictures(always(1, 0.9), source, tmp_path / "run")
+    pictures.write_panels(source, {"run": tmp_path / "run"}, tmp_path / "out")
+    for name in ("labels", "probabilities"):
+        panel = cv2.imread(str(tmp_path / f"out/camvids_own_split-{name}.png"))
+        assert panel is not None
+        assert panel.shape == (HEADER + 60 + GAP, 3 * (WIDTH + GAP) - GAP, 3)
+
+
 def test_missing_pictures_raise(source: Source, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="what a run wrote at"):
-        pictures.label_panel(source, [tmp_path])
+        pictures.label_panel(source, {"one": tmp_path})
 
 
 def test_samples_are_taken_by_name(

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 
+from made_up_results import result
 from matplotlib.lines import Line2D
 
 from experiments import plots
-
-
-def result(arm: str, seed: int, mean_iou: float) -> dict[str, Any]:
-    history = [
-        {
-            "step": step,
-            "cross_entropy": mean_iou / step,
-            "level_set_energy_per_pixel": 1.0,
-            **({"val_mean_iou": mean_iou} if step == 20 else {}),
-        }
-        for step in (10, 20)
-    ]
-    return {
-        "arm": arm,
-        "fold": "official",
-        "seed": seed,
-        "evaluation": {"mean_iou": mean_iou},
-        "history": history,
-    }
-
 
 RESULTS = [
     result("ce", 0, 0.5),

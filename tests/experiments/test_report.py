@@ -1,31 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from made_up_results import result
 
 from experiments.report import (
     by_arm,
     class_figures,
+    pair_of,
     paired_table,
     read_results,
 )
 from tf_levelset.files import write_json
-
-
-def result(arm: str, seed: int, mean_iou: float, **changes: Any) -> dict[str, Any]:
-    evaluation: dict[str, Any] = {
-        "mean_iou": mean_iou,
-        "mean_iou_without": {"bicyclist": mean_iou},
-        "trimap_mean_iou": {str(w): mean_iou / 2 for w in (1, 3, 5, 10)},
-        "boundary_iou": mean_iou,
-        "small_object_recall": None,
-        "pixel_accuracy": 0.9,
-        **changes,
-    }
-    return {"arm": arm, "fold": "official", "seed": seed, "evaluation": evaluation}
-
 
 RESULTS = [
     result("ce", 0, 0.5, small_object_recall=0.25),
@@ -71,12 +58,24 @@ def test_what_a_crf_makes_of_an_arm_is_an_arm() -> None:
     refined = result("ce", 0, 0.55)["evaluation"]
     results = [{**RESULTS[0], "crf_evaluation": refined}, RESULTS[1]]
     values = by_arm(results, lambda e: e["mean_iou"])
-    assert values["ce"] == {("official", 0): 50, ("official", 1): 60}
-    assert values["ce + CRF"] == {("official", 0): pytest.approx(55)}
+    assert values["ce"] == {("official", 0, "0"): 50, ("official", 1, "1"): 60}
+    assert values["ce + CRF"] == {("official", 0, "0"): pytest.approx(55)}
+
+
+def test_runs_that_began_otherwise_are_no_pair() -> None:
+    other = {**result("better", 0, 0.6), "initial_weights": "another start"}
+    with pytest.raises(ValueError, match="a pair that both arms have"):
+        paired_table([RESULTS[0], other], "ce")
+    # The first sweeps did not note it.
+    older = {k: v for k, v in RESULTS[0].items() if k != "initial_weights"}
+    assert pair_of(older) == ("official", 0, "")
 
 
 def test_what_an_evaluation_lacks_is_left_out() -> None:
-    values = by_arm([result("ce", 0, 0.5)], lambda e: e["small_object_recall"])
+    values = by_arm(
+        [result("ce", 0, 0.5, small_object_recall=None)],
+        lambda e: e["small_object_recall"],
+    )
     assert values == {}
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,9 +12,10 @@ from experiments import runner
 from experiments.runner import run_sweep
 from experiments.sweeps import BASELINES, SWEEPS
 from experiments.trials import Trial
+from tf_levelset.datasets import load_dataset
 from tf_levelset.files import read_json
 from tf_levelset.recipes import RECIPES, smoke
-from tf_levelset.training import build_loss
+from tf_levelset.training import Run, build_loss
 
 TINY = dataclasses.replace(
     smoke(RECIPES["synthetic"]), losses=("ce",), iterations=2, loss_stride=8
@@ -86,6 +88,8 @@ def test_a_sweep_is_run_written_and_gone_on_with(
     assert (first["arm"], first["fold"], first["seed"]) == ("ce", "official", 0)
     assert (first["start"], first["crf_evaluation"]) == ("net-official-0", None)
     assert first["recipe"] == TINY.to_json()
+    start = read_json(results / "starts/net-official-0.json")
+    assert start["initial_weights"] != first["initial_weights"]
     assert first["history"][-1]["step"] == 2
     assert 0 <= first["evaluation"]["mean_iou"] <= 1
     # Of the runs' own files only the start's model is left, for any sweep.
@@ -94,12 +98,39 @@ def test_a_sweep_is_run_written_and_gone_on_with(
 
     run_sweep("other", TRIALS[1:], results, scratch, None)
     assert made[2:] == ["ls-official-0"]
+    second = read_json(results / "other/ls-official-0.json")
+    assert second["initial_weights"] == first["initial_weights"]
     # A start whose model is gone is made again for what begins with it, not else.
     model.unlink()
     run_sweep("other", TRIALS[1:], results, scratch, None)
     assert made[3:] == []
     run_sweep("tiny", TRIALS, results, scratch, None)
     assert made[3:] == ["net-official-0", "ls-official-0"]
+    third = read_json(results / "tiny/ls-official-0.json")
+    # Equal to the last bit only where an operation has one thread.
+    assert len(third["initial_weights"]) == 16
+
+
+def test_a_digest_tells_weights_apart() -> None:
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    first = runner.digest(net)
+    assert runner.digest(net) == first
+    kernel, bias = net.get_weights()
+    net.set_weights([np.nextafter(kernel, 9), bias])
+    assert runner.digest(net) != first
+
+
+def test_a_run_that_goes_on_knows_what_it_began_with(tmp_path: Path) -> None:
+    sources = [load_dataset("synthetic", split) for split in ("train", "val")]
+    run = Run(TINY, "ce", tmp_path, *sources)
+    began = runner.initial_weights_of(run, tmp_path)
+    run.trained.set_weights([w + 1 for w in run.trained.get_weights()])
+    assert runner.digest(run.trained) != began
+    assert runner.initial_weights_of(run, tmp_path) == began
+    (tmp_path / "initial_weights.json").unlink()
+    run.history = [{"step": 1.0}]
+    with pytest.raises(ValueError, match="beside a run that goes on"):
+        runner.initial_weights_of(run, tmp_path)
 
 
 def test_unknown_crfs_raise() -> None:

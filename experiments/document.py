@@ -1,0 +1,466 @@
+"""docs/results.md, written from the results' JSON files and from experiments/notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+
+from benchmarks.plots import save
+from benchmarks.report import wrapped
+from experiments import plots
+from experiments.report import (
+    FIGURES,
+    Pair,
+    Result,
+    by_arm,
+    class_figures,
+    difference,
+    paired_table,
+    read_results,
+    signed,
+)
+from experiments.statistics import mean_with_interval
+from experiments.sweeps import (
+    BASELINES,
+    CHOSEN,
+    HEADLINE,
+    NETS,
+    SWEEPS,
+    TUNED,
+    start_arm,
+)
+from experiments.trials import Trial
+from tf_levelset.evaluation import table
+
+Results = Mapping[str, Sequence[Result]]
+"""By sweep, its trials."""
+
+PLAIN, BEST = HEADLINE[1:]
+CRF = " + CRF"
+MEAN_IOU = FIGURES["mIoU"]
+SHORT = {
+    name: FIGURES[name]
+    for name in ("mIoU", "without bicyclist", "trimap 3 px", "small objects")
+}
+NOT_RUN = "Not run."
+INTRODUCTION, NOT_SHOWN = "introduction", "not_shown"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was asked for.
+
+    Attributes:
+        name: of it.
+        measured: as text; empty where its runs are missing.
+        met: or None where that is not known.
+    """
+
+    name: str
+    measured: str = ""
+    met: bool | None = None
+
+
+def read_all(folder: Path) -> dict[str, list[Result]]:
+    """Reads every sweep that has results.
+
+    Arms from scratch get cross-entropy's runs from those of the starts.
+    """
+    results = {
+        name: read_results(folder / name)
+        for name in SWEEPS
+        if any((folder / name).glob("*.json"))
+    }
+    if "from_scratch" in results:
+        results["from_scratch"] += [
+            {**run, "arm": "ce"} for run in results.get("starts", ()) if is_start(run)
+        ]
+    return results
+
+
+def is_start(run: Result) -> bool:
+    """Whether a run of "starts" is of the main net."""
+    return bool(run["arm"] == start_arm())
+
+
+# --- Targets ---
+
+
+def targets(results: Results) -> list[Target]:
+    """What was asked of the losses, and whether they did it."""
+    official = results.get("official", ())
+    return [
+        nets_target(results),
+        gain_target(f"{BEST}, fine-tuned: mIoU over CE at least +4.0", official, 4.0),
+        gain_target(
+            f"{BEST}, from scratch: mIoU over CE at least +3.0",
+            results.get("from_scratch", ()),
+            3.0,
+        ),
+        trimap_target(official),
+        small_objects_target(official),
+        classes_target(official),
+        losses_target(official),
+        crf_target(official),
+    ]
+
+
+def has(runs: Sequence[Result], *arms: str) -> bool:
+    """Whether some pair has run with all the arms."""
+    values = by_arm(runs, MEAN_IOU)
+    pairs = [set(values.get(arm, ())) for arm in arms]
+    return bool(set.intersection(*pairs))
+
+
+def nets_target(results: Results) -> Target:
+    """The plain loss on at least three nets."""
+    name = f"{PLAIN}: mIoU over CE at least +1.0, interval above zero, on three nets"
+    compared = {"": results.get("official", ())}
+    compared |= {f"{net}.": results.get("nets", ()) for net in NETS}
+    found = [
+        difference(by_arm(runs, MEAN_IOU), f"{net}{PLAIN}", f"{net}ce")
+        for net, runs in compared.items()
+        if has(runs, f"{net}{PLAIN}", f"{net}ce")
+    ]
+    if not found:
+        return Target(name)
+    met = sum(d.mean >= 1 and d.interval[0] > 0 for d in found)
+    decided = met >= 3 or len(found) == len(compared)
+    return Target(name, f"{met} of {len(found)} nets", met >= 3 if decided else None)
+
+
+def gain_target(name: str, runs: Sequence[Result], asked: float) -> Target:
+    """The best form's mIoU."""
+    if not has(runs, BEST, "ce"):
+        return Target(name)
+    gain = difference(by_arm(runs, MEAN_IOU), BEST, "ce")
+    return Target(name, signed(gain), gain.mean >= asked)
+
+
+def trimap_target(runs: Sequence[Result]) -> Target:
+    """Boundaries gain more than the whole."""
+    name = f"{BEST}: gain in the trimap of 3 px larger than in mIoU"
+    if not has(runs, BEST, "ce"):
+        return Target(name)
+    whole, near = (
+        difference(by_arm(runs, FIGURES[title]), BEST, "ce")
+        for title in ("mIoU", "trimap 3 px")
+    )
+    return Target(
+        name, f"{signed(near)} against {signed(whole)}", near.mean > whole.mean
+    )
+
+
+def small_objects_target(runs: Sequence[Result]) -> Target:
+    """Small objects are found more often."""
+    name = f"{BEST}: recall of small objects up"
+    if not has(runs, BEST, "ce"):
+        return Target(name)
+    gain = difference(by_arm(runs, FIGURES["small objects"]), BEST, "ce")
+    return Target(name, signed(gain), gain.mean > 0)
+
+
+def classes_target(runs: Sequence[Result]) -> Target:
+    """No class loses more than its noise: no interval lies below zero."""
+    name = f"{BEST}: no class lost by more than its noise"
+    if not has(runs, BEST, "ce"):
+        return Target(name)
+    gains = {
+        title: difference(by_arm(runs, figure), BEST, "ce")
+        for title, figure in class_figures(runs).items()
+    }
+    lost = [f"{title} {signed(g)}" for title, g in gains.items() if g.interval[1] < 0]
+    return Target(name, ", ".join(lost) or "none lost", not lost)
+
+
+def losses_target(runs: Sequence[Result]) -> Target:
+    """Ahead of every other loss of Table 5, on the pairs that both have."""
+    name = f"{BEST}: ahead of every other loss"
+    values = by_arm(runs, MEAN_IOU)
+    others = [arm for arm in CHOSEN if arm != BEST and has(runs, arm, BEST)]
+    if not others:
+        return Target(name)
+    leads = {arm: difference(values, BEST, arm) for arm in others}
+    closest = min(leads, key=lambda arm: leads[arm].mean)
+    lead = leads[closest]
+    decided = len(others) == len(CHOSEN) - 1 == len(TUNED) or lead.mean <= 0
+    return Target(
+        name, f"{signed(lead)} over {closest}", lead.mean > 0 if decided else None
+    )
+
+
+def crf_target(runs: Sequence[Result]) -> Target:
+    """The level set loss against a CRF after cross-entropy."""
+    name = f"{BEST}: mIoU over CE + CRF"
+    if not has(runs, BEST, "ce" + CRF):
+        return Target(name)
+    lead = difference(by_arm(runs, MEAN_IOU), BEST, "ce" + CRF)
+    return Target(name, signed(lead), lead.mean > 0)
+
+
+def targets_table(found: Sequence[Target]) -> str:
+    """Markdown: a row a target."""
+    words = {True: "yes", False: "**no**", None: "not known"}
+    rows = [(t.name, t.measured or NOT_RUN, words[t.met]) for t in found]
+    return table([("target", "measured", "met"), *rows])
+
+
+# --- Tables ---
+
+
+def headline(results: Results) -> str:
+    """The first paragraph."""
+    sentences = [
+        gains("Fine-tuned on CamVid's own split", results.get("official", ())),
+        gains("From scratch", results.get("from_scratch", ())),
+        gains("On drives left out of training", results.get("drives", ())),
+    ]
+    return " ".join(filter(None, sentences)) or NOT_RUN
+
+
+def gains(where: str, runs: Sequence[Result]) -> str:
+    """A sentence: what the plain and the chosen form gain over cross-entropy."""
+    if not has(runs, PLAIN, BEST, "ce"):
+        return ""
+    values = by_arm(runs, MEAN_IOU)
+    plain, best = (difference(values, arm, "ce") for arm in (PLAIN, BEST))
+    ce = mean_with_interval(list(values["ce"].values())).mean
+    return (
+        f"{where}, cross-entropy reaches {ce:.1f} % mIoU; the paper's loss changes it "
+        f"by {signed(plain)} points and the {BEST} form by {signed(best)} (mean and "
+        f"95 % interval of {len(best.values)} pairs)."
+    )
+
+
+def all_tables(runs: Sequence[Result], baseline: str) -> list[str]:
+    """The figures of a sweep, and the classes' IoU."""
+    classes = class_figures(runs)
+    return [
+        paired_table(runs, baseline),
+        "IoU class by class:",
+        paired_table(runs, baseline, {"mIoU": MEAN_IOU, **classes}),
+    ]
+
+
+def table_1(results: Results) -> str:
+    """Table 1's shape: a row a net; CE, CE + CRF and so on as columns, mean mIoU."""
+    columns = [arm + crf for arm in HEADLINE for crf in ("", CRF)]
+    compared = {start_arm(): ("", results.get("official", ()))}
+    compared |= {net: (f"{net}.", results.get("nets", ())) for net in NETS}
+    rows = []
+    for net, (prefix, runs) in compared.items():
+        values = by_arm(runs, MEAN_IOU)
+        if not has(runs, f"{prefix}ce", prefix + PLAIN, prefix + BEST):
+            rows.append([net, NOT_RUN, *[""] * (len(columns) + 2)])
+            continue
+        cells = []
+        for column in columns:
+            ours = list(values.get(prefix + column, {}).values())
+            cells.append(f"{mean_with_interval(ours).mean:.2f}" if ours else "")
+        gained = [
+            difference(values, prefix + arm, prefix + "ce") for arm in (PLAIN, BEST)
+        ]
+        rows.append([net, str(len(gained[0].values)), *cells, *map(signed, gained)])
+    header = ["net", "pairs", *columns, *(f"{arm} − ce" for arm in (PLAIN, BEST))]
+    return table([header, *rows])
+
+
+def table_4(runs: Sequence[Result]) -> str:
+    """Table 4's shape: mIoU and seconds a picture, with and without the CRF."""
+    times, ious = by_arm(runs, _percent_of_seconds), by_arm(runs, MEAN_IOU)
+    rows = [("arm", "pairs", "mIoU", "milliseconds a picture")]
+    for arm in (arm + crf for arm in HEADLINE for crf in ("", CRF)):
+        if arm in ious:
+            iou, time = (
+                mean_with_interval(list(values[arm].values())).mean
+                for values in (ious, times)
+            )
+            pairs = str(len(ious[arm]))
+            rows.append((arm, pairs, f"{iou:.2f}", f"{1000 * time:.0f}"))
+    return table(rows)
+
+
+def _percent_of_seconds(evaluation: Mapping[str, float]) -> float:
+    return evaluation["seconds_per_image"] / 100
+
+
+def tuning_table(runs: Sequence[Result]) -> str:
+    """Four trials a loss: mIoU, the best of them in bold."""
+    values = {arm: next(iter(v.values())) for arm, v in by_arm(runs, MEAN_IOU).items()}
+    rows = [("loss", "trials: setting and learning rate, mIoU")]
+    for loss in ("ce", *TUNED):
+        of_loss = {t.arm: values.get(t.arm) for t in tuning_trials(loss)}
+        known = [value for value in of_loss.values() if value is not None]
+        cells = []
+        for arm, value in of_loss.items():
+            shown = NOT_RUN if value is None else f"{value:.2f}"
+            bold = "**" if known and value == max(known) else ""
+            cells.append(f"{arm.removeprefix(loss)}: {bold}{shown}{bold}")
+        rows.append((loss, ", ".join(cells)))
+    return table(rows)
+
+
+def tuning_trials(loss: str) -> list[Trial]:
+    """The tuning's trials of cross-entropy or of a loss of `TUNED`."""
+    count = 4
+    trials = SWEEPS["tuning"]()
+    index = ("ce", *TUNED).index(loss)
+    return trials[count * index : count * (index + 1)]
+
+
+def costs_table(results: Results) -> str:
+    """How each sweep is run again, and what its training took."""
+    rows = [("command", "runs", "of", "training, hours")]
+    for name, make in SWEEPS.items():
+        runs = results.get(name, ())
+        # Cross-entropy's runs from scratch are those of the starts.
+        ours = [r for r in runs if name != "from_scratch" or r["arm"] != "ce"]
+        hours = sum(run["training_seconds"] for run in ours) / 3600
+        rows.append(
+            (
+                f"`python -m experiments run {name} --data-dir CAMVID`",
+                str(len(ours)),
+                str(len(make())),
+                f"{hours:.1f}",
+            )
+        )
+    return table(rows)
+
+
+# --- Document ---
+
+
+def sections(results: Results) -> dict[str, list[str]]:
+    """The paragraphs of tables by title; empty where the runs are missing."""
+
+    def tables(sweep: str) -> list[str]:
+        baseline = "ce" if sweep == "from_scratch" else BASELINES[sweep]
+        return all_tables(results[sweep], baseline) if sweep in results else []
+
+    official = results.get("official", ())
+    return {
+        "CamVid's own split": tables("official"),
+        "From scratch": tables("from_scratch"),
+        "Drives left out": tables("drives"),
+        "Nets": [table_1(results)] if "nets" in results else [],
+        "Times": [table_4(official)] if official else [],
+        "Heaviside functions": tables("heavisides"),
+        "Sensitivity": tables("sensitivity"),
+        "Tuning": [tuning_table(results["tuning"])] if "tuning" in results else [],
+        "Forms that were looked at first": tables("first_forms"),
+        "Further forms": tables("further_forms"),
+        "The first look": tables("first_look"),
+    }
+
+
+def document(
+    results: Results, notes: Mapping[str, str], images: Mapping[str, Sequence[str]]
+) -> str:
+    """Returns the document.
+
+    Args:
+        results: as `read_all` returns them.
+        notes: prose by a section's slug; "introduction" and "not_shown" too.
+        images: paths by a section's slug, relative to the document.
+
+    Raises:
+        ValueError: for notes of no section.
+    """
+    found = sections(results)
+    known = {INTRODUCTION, NOT_SHOWN, *map(slug, found)}
+    strangers = sorted(set(notes) - known)
+    if strangers:
+        raise ValueError(f"Expected notes of {sorted(known)}. Received: {strangers}")
+    parts = [
+        "# Results",
+        wrapped(headline(results)),
+        notes.get(INTRODUCTION, ""),
+        "## Targets",
+        targets_table(targets(results)),
+    ]
+    for title, paragraphs in found.items():
+        parts += [f"## {title}", notes.get(slug(title), "")]
+        parts += paragraphs or [NOT_RUN]
+        parts += [f"![{title}]({path})" for path in images.get(slug(title), ())]
+    parts += ["## What was not shown", notes.get(NOT_SHOWN, "")]
+    parts += ["## How to run it again", costs_table(results)]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def slug(title: str) -> str:
+    """A title as a file's name."""
+    return title.lower().replace("'", "").replace(" ", "_")
+
+
+def read_notes(folder: Path) -> dict[str, str]:
+    """Reads FOLDER/SLUG.md."""
+    return {path.stem: path.read_text() for path in sorted(folder.glob("*.md"))}
+
+
+def write_document(results: Path, notes: Path, path: Path) -> None:
+    """Writes the document and its plots, those in a folder of its name beside it."""
+    found = read_all(results)
+    folder = path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    images: dict[str, list[str]] = {}
+    for name, drawing in drawings(found).items():
+        save(drawing, folder / f"{name}.png")
+    for image in sorted(folder.glob("*.png")):
+        section = image.stem.split("-")[0]
+        images.setdefault(section, []).append(f"{folder.name}/{image.name}")
+    path.write_text(document(found, read_notes(notes), images))
+
+
+def drawings(results: Results) -> dict[str, Drawing]:
+    """The plots, by SECTION-NAME."""
+    drawn: dict[str, Drawing] = {}
+    for sweep, title in {
+        "official": "camvids_own_split",
+        "drives": "drives_left_out",
+    }.items():
+        if sweep in results:
+            drawn[f"{title}-differences"] = plots.differences(
+                results[sweep], "ce", SHORT
+            )
+    for sweep, title in {
+        "official": "camvids_own_split",
+        "from_scratch": "from_scratch",
+    }.items():
+        runs = results.get(sweep, ())
+        if has(runs, *HEADLINE):
+            shown = [run for run in runs if run["arm"] in HEADLINE]
+            drawn[f"{title}-curves"] = plots.curves(shown, HEADLINE)
+    if "sensitivity" in results:
+        # Cross-entropy's run of the pair is the tuning's.
+        runs = [*results["sensitivity"], *results.get("tuning", ())]
+        for form in (PLAIN, BEST):
+            grid = heat_map_of(form, by_arm(runs, MEAN_IOU))
+            if grid is not None:
+                drawn[f"sensitivity-{form}"] = grid
+    return drawn
+
+
+def heat_map_of(
+    form: str, values: Mapping[str, Mapping[Pair, float]]
+) -> Drawing | None:
+    """A form's gain over its weight and width, if all of its arms FORM,λ,ε have run."""
+    trials = SWEEPS["sensitivity"]()
+    arms = [t.arm for t in trials if t.arm.startswith(f"{form},")]
+    baseline = BASELINES["tuning"]
+    if not {baseline, *arms} <= set(values):
+        return None
+    weights, widths = (
+        list(dict.fromkeys(arm.split(",")[i] for arm in arms)) for i in (1, 2)
+    )
+    grid = np.array(
+        [
+            [difference(values, f"{form},{w},{e}", baseline).mean for e in widths]
+            for w in weights
+        ]
+    )
+    labels = ("weight", "ε", f"{form}: points of mIoU over cross-entropy")
+    return plots.heat_map(grid, weights, widths, labels)

@@ -1,0 +1,202 @@
+"""The document says what the results say, and says where there are none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from made_up_results import result
+
+from experiments import document
+from experiments.sweeps import CHOSEN, HEADLINE, NETS, SWEEPS, TUNED, start_arm
+from tf_levelset.files import write_json
+
+BEST = document.BEST
+
+
+def pairs(gains: dict[str, tuple[float, float]], **changes: Any) -> list[Any]:
+    """Two pairs: cross-entropy's 50 % mIoU and each arm's gain, in points."""
+    return [
+        result(arm, seed, 0.5 + gain / 100, **changes)
+        for arm, both in gains.items()
+        for seed, gain in enumerate(both)
+    ]
+
+
+OFFICIAL = pairs({"ce": (0, 0), "plain": (1.1, 1.2), BEST: (4, 5)})
+
+
+def found(results: dict[str, Any]) -> dict[str, document.Target]:
+    return {t.name.split(":")[0] + t.name[-8:]: t for t in document.targets(results)}
+
+
+def test_targets_without_runs_are_not_known() -> None:
+    for target in document.targets({}):
+        assert (target.measured, target.met) == ("", None)
+    table = document.targets_table(document.targets({}))
+    assert table.count(document.NOT_RUN) == table.count("not known") == 8
+
+
+def test_a_gain_is_held_to_its_mean() -> None:
+    target = document.gain_target("it", OFFICIAL, 4.0)
+    # t(1) = 12.7062 at 95 %, s/√2 = 0.5.
+    assert (target.measured, target.met) == ("+4.50 [-1.85, +10.85]", True)
+    assert document.gain_target("it", OFFICIAL, 4.6).met is False
+
+
+def test_nets_count_where_the_interval_lies_above_zero() -> None:
+    assert document.nets_target({"official": OFFICIAL}).met is None
+    nets_gains = [(1, 1), (1, 1.1), (0, 3), (0.9, 0.9), (0, 0)]
+    nets = [
+        {**run, "arm": f"{net}.{run['arm']}"}
+        for net, gains in zip(NETS, nets_gains, strict=True)
+        for run in pairs({"ce": (0, 0), "plain": gains})
+    ]
+    target = document.nets_target({"official": OFFICIAL, "nets": nets})
+    assert (target.measured, target.met) == ("3 of 6 nets", True)
+    target = document.nets_target({"nets": nets})
+    assert (target.measured, target.met) == ("2 of 5 nets", None)
+
+
+def test_boundaries_have_to_gain_more_than_the_whole() -> None:
+    assert document.trimap_target(OFFICIAL).met is False
+    wider = {str(width): 0.9 for width in (1, 3, 5, 10)}
+    runs = [*OFFICIAL[:4], *pairs({BEST: (4, 5)}, trimap_mean_iou=wider)]
+    assert document.trimap_target(runs).met is True
+
+
+def test_small_objects_have_to_be_found_more_often() -> None:
+    for ours, met in ((0.4, True), (0.2, False)):
+        runs = [
+            *pairs({"ce": (0, 0)}, small_object_recall=0.3),
+            *pairs({BEST: (4, 5)}, small_object_recall=ours),
+        ]
+        assert document.small_objects_target(runs).met is met
+
+
+def test_a_class_is_lost_where_its_interval_lies_below_zero() -> None:
+    def runs(first: float, second: float) -> list[Any]:
+        return [
+            *pairs({"ce": (0, 0)}),
+            result(BEST, 0, 0.5, class_iou={"sky": first}),
+            result(BEST, 1, 0.5, class_iou={"sky": second}),
+        ]
+
+    target = document.classes_target(runs(0.45, 0.451))
+    assert target.met is False
+    assert target.measured.startswith("sky -4.95 [")
+    assert document.classes_target(runs(0.4, 0.5)).met is True
+
+
+def test_ahead_of_all_others_is_known_once_all_have_run() -> None:
+    arms = {name: (0.0, 1.0) for name in CHOSEN if name not in ("ce", BEST)}
+    runs = pairs({"ce": (0, 0), **arms, BEST: (4, 5)})
+    complete = len(CHOSEN) == len(TUNED) + 1
+    assert document.losses_target(runs).met is (True if complete else None)
+    target = document.losses_target([*runs, *pairs({BEST: (-1, -1)})])
+    assert target.met is False
+    assert target.measured.startswith("-1")
+
+
+def test_the_crf_of_cross_entropy_is_a_rival() -> None:
+    refined = result("ce", 0, 0.52)["evaluation"]
+    runs = [{**run, "crf_evaluation": refined} for run in OFFICIAL[:2]]
+    target = document.crf_target([*runs, *OFFICIAL[2:]])
+    assert target.measured.startswith("+2.50")
+    assert target.met is True
+
+
+def test_the_headline_has_means_and_intervals() -> None:
+    text = document.headline({"official": OFFICIAL})
+    assert "cross-entropy reaches 50.0 % mIoU" in text
+    assert f"{BEST} form by +4.50 [-1.85, +10.85]" in text
+    assert "2 pairs" in text
+    assert document.headline({}) == document.NOT_RUN
+
+
+def test_tables_have_the_shape_of_the_papers() -> None:
+    lines = document.table_1({"official": OFFICIAL}).splitlines()
+    assert len(lines) == 2 + 1 + len(NETS)
+    main = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    assert main[:3] == [start_arm(), "2", "50.00"]
+    assert main[-1] == "+4.50 [-1.85, +10.85]"
+    assert document.NOT_RUN in lines[3]
+    lines = document.table_4(OFFICIAL).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
+        "ce",
+        "2",
+        "50.00",
+        "500",
+    ]
+
+
+def test_the_best_of_a_losses_trials_is_bold() -> None:
+    for index, loss in enumerate(("ce", *TUNED)):
+        arms = [trial.arm for trial in document.tuning_trials(loss)]
+        assert len(arms) == 4
+        assert all(arm.startswith(loss) for arm in arms)
+        runs = [result(arm, 100, 0.3 + 0.01 * i) for i, arm in enumerate(arms)]
+        row = document.tuning_table(runs).splitlines()[2 + index]
+        assert row.count("**") == 2
+        assert "**33.00**" in row
+    assert document.NOT_RUN in document.tuning_table(runs)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    for run in OFFICIAL:
+        write_json(folder / f"official/{run['arm']}-{run['seed']}.json", run)
+    scratch = pairs({"plain": (0, 0), BEST: (3, 4)})
+    for run in scratch:
+        write_json(folder / f"from_scratch/{run['arm']}-{run['seed']}.json", run)
+    for run in pairs({start_arm(): (0, 0), "another": (0, 0)}):
+        write_json(folder / f"starts/{run['arm']}-{run['seed']}.json", run)
+    for trial in SWEEPS["sensitivity"]():
+        write_json(
+            folder / f"sensitivity/{trial.name}.json", result(trial.arm, 100, 0.4)
+        )
+    ce = result("ce-0.02", 100, 0.35)
+    write_json(folder / "tuning/ce.json", ce)
+    return folder
+
+
+def test_cross_entropy_from_scratch_is_the_starts(results: Path) -> None:
+    runs = document.read_all(results)["from_scratch"]
+    assert sorted({run["arm"] for run in runs}) == sorted(HEADLINE)
+    target = document.gain_target("it", runs, 3.0)
+    assert (target.measured[:5], target.met) == ("+3.50", True)
+
+
+def test_the_document_is_written_with_its_plots(results: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "not_shown.md").write_text("Other data sets.\n")
+    path = tmp_path / "docs/results.md"
+    document.write_document(results, notes, path)
+    text = path.read_text()
+    assert text.startswith("# Results\n\nFine-tuned on CamVid's own split")
+    assert "## What was not shown\n\nOther data sets." in text
+    assert f"## Drives left out\n\n{document.NOT_RUN}" in text
+    images = sorted(p.stem for p in (tmp_path / "docs/results").glob("*.png"))
+    assert images == [
+        "camvids_own_split-curves",
+        "camvids_own_split-differences",
+        "from_scratch-curves",
+        f"sensitivity-{BEST}",
+        "sensitivity-plain",
+    ]
+    for image in images:
+        assert f"(results/{image}.png)" in text
+    # Cross-entropy's runs from scratch are the starts', and counted there.
+    assert re.search(r"run from_scratch --data-dir CAMVID` +\| 4 +\| 16 +\| 0.4", text)
+
+
+def test_notes_of_no_section_raise(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"notes of.*'tuning'.*\['nonsense'\]"):
+        document.document({}, {"nonsense": ""}, {})
