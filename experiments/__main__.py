@@ -10,7 +10,7 @@ from experiments.report import (
     FIGURES,
     class_figures,
     paired_table,
-    read_results,
+    read_sweep,
 )
 from experiments.sweeps import BASELINES, SWEEPS
 from tf_levelset.cli import INTERRUPTED
@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    results = read_results(options.results / options.sweep)
+    results = read_sweep(options.results, options.sweep)
     figures = class_figures(results) if options.classes else FIGURES
     print(paired_table(results, BASELINES[options.sweep], figures), end="")
 

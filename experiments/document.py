@@ -20,7 +20,7 @@ from experiments.report import (
     class_figures,
     difference,
     paired_table,
-    read_results,
+    read_sweep,
     signed,
 )
 from experiments.statistics import mean_with_interval
@@ -66,25 +66,12 @@ class Target:
 
 
 def read_all(folder: Path) -> dict[str, list[Result]]:
-    """Reads every sweep that has results.
-
-    Arms from scratch get cross-entropy's runs from those of the starts.
-    """
-    results = {
-        name: read_results(folder / name)
+    """Reads every sweep that has results."""
+    return {
+        name: read_sweep(folder, name)
         for name in SWEEPS
         if any((folder / name).glob("*.json"))
     }
-    if "from_scratch" in results:
-        results["from_scratch"] += [
-            {**run, "arm": "ce"} for run in results.get("starts", ()) if is_start(run)
-        ]
-    return results
-
-
-def is_start(run: Result) -> bool:
-    """Whether a run of "starts" is of the main net."""
-    return bool(run["arm"] == start_arm())
 
 
 # --- Targets ---
@@ -338,8 +325,9 @@ def sections(results: Results) -> dict[str, list[str]]:
     """The paragraphs of tables by title; empty where the runs are missing."""
 
     def tables(sweep: str) -> list[str]:
-        baseline = "ce" if sweep == "from_scratch" else BASELINES[sweep]
-        return all_tables(results[sweep], baseline) if sweep in results else []
+        if sweep not in results:
+            return []
+        return all_tables(results[sweep], BASELINES[sweep])
 
     official = results.get("official", ())
     return {

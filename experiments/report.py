@@ -11,12 +11,16 @@ from experiments.statistics import (
     mean_with_interval,
     paired_difference,
 )
+from experiments.sweeps import start_arm
+from experiments.trials import STARTS
 from tf_levelset.evaluation import TRIMAP_WIDTHS, table
 from tf_levelset.files import read_json
 
 Result = Mapping[str, Any]
 Pair = tuple[str, int, str]
 """Fold, seed and the digest of the weights that a run began with."""
+
+FROM_SCRATCH = "from_scratch"
 
 Figure = Callable[[Result], float | None]
 """What is reported of an evaluation, in [0, 1]."""
@@ -49,6 +53,18 @@ def read_results(folder: Path) -> list[Result]:
             f"Expected a sweep's results. Received: none in {folder}"
         )
     return [read_json(path) for path in paths]
+
+
+def read_sweep(folder: Path, name: str) -> list[Result]:
+    """Reads a sweep of a folder of results.
+
+    Cross-entropy's runs from scratch are those of the starts.
+    """
+    runs = read_results(folder / name)
+    if name == FROM_SCRATCH:
+        starts = read_results(folder / STARTS)
+        runs += [{**run, "arm": "ce"} for run in starts if run["arm"] == start_arm()]
+    return runs
 
 
 def pair_of(result: Result) -> Pair:

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 
 from experiments.pictures import write_pictures
-from experiments.trials import Trial
+from experiments.trials import STARTS, Trial
 from tf_levelset import compat
 from tf_levelset.crf import PRESETS, require_library
 from tf_levelset.datasets import load_dataset
@@ -30,9 +30,6 @@ from tf_levelset.files import read_json, write_json
 from tf_levelset.interrupts import Interrupts
 from tf_levelset.recipes import Recipe
 from tf_levelset.training import Run
-
-STARTS = "starts"
-"""Of all sweeps: the folder of the runs that others begin with."""
 
 MODEL_FILE = "model.keras"
 

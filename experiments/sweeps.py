@@ -188,7 +188,6 @@ def _first_forms() -> list[Trial]:
         **{f"lovasz{w:g}": ("lovasz", {"weight": w}) for w in (1.0, 3.0)},
         "relaxed3-batch": level_set(3.0, "scale_free", per_image=False, **RELAXED),
         "correlation3-batch": level_set(3.0, "correlation", per_image=False, **RELAXED),
-        "correlation3-window40": level_set(3.0, "correlation", window=40, **RELAXED),
     }
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
 
@@ -381,7 +380,7 @@ BASELINES = {
     "sensitivity": "plain,2.8,0.05",
     "official": "ce",
     "drives": "ce",
-    "from_scratch": "deeplab_largefov-stride1",
+    "from_scratch": "ce",
     "nets": "deeplab_resnet101.ce",
     "heavisides": "hf",
 }

@@ -11,6 +11,10 @@ OFFICIAL = "official"
 """The published split, as the name of a fold."""
 
 
+STARTS = "starts"
+"""The sweep, and the folder of its results, of the runs that others begin with."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One run. Runs of one fold and seed are a pair: their arms alone differ.

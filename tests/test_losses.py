@@ -91,39 +91,6 @@ def test_a_batch_that_is_one_image(
     assert abs(float(loss(**options)(labels, logits)) - value) > 1e-4
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("normalization", ["sum", "correlation"])
-def test_windows_have_regions_of_their_own(
-    loss: type[LevelSetLoss], normalization: str
-) -> None:
-    labels, logits = pictures((2, 6, 7))
-    options: dict[str, Any] = {**ON_LOGITS, "normalization": normalization}
-    energy = LevelSetLoss(**options)
-    energies = [
-        energy(
-            labels[i : i + 1, y : y + 4, x : x + 4],
-            logits[i : i + 1, y : y + 4, x : x + 4],
-        )
-        for i in range(2)
-        for y in (0, 4)
-        for x in (0, 4)
-    ]
-    expected = float(np.mean(energies))
-    if loss is CrossEntropyLevelSetLoss:
-        options["level_set_weight"] = 2.0
-        expected = 2 * expected + float(keras_loss()(labels, logits))
-    windowed = loss(window=4, **options)
-    for run in (windowed, tf.function(windowed)):
-        value = run(tf.constant(labels), tf.constant(logits))
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
-
-
-def test_windows_are_of_pictures() -> None:
-    labels, logits = pictures((2, 3, 4, 5))
-    with pytest.raises(ValueError, match=r"y_pred \(B, H, W, C\)"):
-        LevelSetLoss(True, ignore_class=VOID, window=2)(labels, logits)
-
-
 def test_defaults_are_the_papers() -> None:
     loss = CrossEntropyLevelSetLoss()
     assert (loss.level_set_weight, loss.epsilon) == (4e-4, 1 / 20)
@@ -463,7 +430,6 @@ def test_configuration_round_trip(loss: type[LevelSetLoss]) -> None:
         "normalization": "scale_free",
         "signed": True,
         "per_image": True,
-        "window": 3,
         "reduction": "sum",
         "name": "mine",
         "dtype": "float32",
@@ -515,8 +481,6 @@ def test_fit_with_weights_and_class_names_of_keras(tmp_path: Path) -> None:
         {"normalization": "none"},
         {"normalization": "correlation", "signed": True},
         {"heaviside": "logit", "epsilon": 2.0},
-        {"window": 1},
-        {"window": 8, "per_image": False},
         {"class_weight": {0: 1.0, 1: 2.0}},
         {"dtype": "int32"},
         {"reduction": "SUM"},

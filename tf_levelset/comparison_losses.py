@@ -26,7 +26,13 @@ from scipy import ndimage
 from tf_levelset import compat, fusion
 from tf_levelset.energy import check_class_weight
 from tf_levelset.labels import Labels
-from tf_levelset.segmentation_loss import SegmentationLoss, cross_entropy, flattened
+from tf_levelset.segmentation_loss import (
+    SegmentationLoss,
+    cross_entropy,
+    flattened,
+    rows,
+    scaled,
+)
 
 Classes = str | Sequence[int]
 """Classes to average over: "present", "all" or their ids."""
@@ -170,10 +176,10 @@ class LossMaxPooling(SegmentationLoss):
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns w ℓ of each pixel, (B, N), scaled."""
         losses = cross_entropy(labels, scores, self.from_logits)
-        losses = _rows(self._weigh_classes(losses, labels), self.per_image)
-        valid = _rows(labels.valid, self.per_image)
+        losses = rows(self._weigh_classes(losses, labels), self.per_image)
+        valid = rows(labels.valid, self.per_image)
         weights = max_pooling_weights(losses, valid, self.ratio, self.p)
-        return _scaled(weights * losses, labels)
+        return scaled(weights * losses, labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -312,13 +318,13 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         centres = _centres(labels, classes, self.stride)
         flat = self._weigh_classes(tf.reshape(costs, tf.shape(centres.ids)), centres)
         flat = tf.where(centres.valid, flat, 0)
-        flat, valid = (_rows(t, self.per_image) for t in (flat, centres.valid))
+        flat, valid = (rows(t, self.per_image) for t in (flat, centres.valid))
         addends = tf.reshape(
             power_mean_weights(flat, valid, self.k) * flat, tf.shape(costs)
         )
         addends = _between_zeros(addends, self.stride)[:, : size[0], : size[1]]
         addends = tf.reshape(addends, tf.shape(labels.ids))
-        return _scaled(_rows(addends, self.per_image), labels)
+        return scaled(rows(addends, self.per_image), labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -506,9 +512,9 @@ class DiceLoss(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns each valid pixel's even share of the loss, (B, N), scaled."""
-        classes = _rows(_flat_classes(labels), self.per_image)
+        classes = rows(_flat_classes(labels), self.per_image)
         overlap, predicted = class_sums(
-            _rows(_zero_on_void(labels, scores), self.per_image),
+            rows(_zero_on_void(labels, scores), self.per_image),
             classes,
             self.squared,
             self.from_logits,
@@ -517,7 +523,7 @@ class DiceLoss(SegmentationLoss):
         losses = 1 - dice(overlap, predicted + counts, self.smooth)
         shares = class_shares(counts, self.classes, self.class_weight)
         loss = tf.reduce_sum(shares * losses, axis=-1, keepdims=True)
-        return _scaled(loss * _pixel_shares(labels, self.per_image, loss.dtype), labels)
+        return scaled(loss * _pixel_shares(labels, self.per_image, loss.dtype), labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -674,11 +680,11 @@ class LovaszSoftmaxLoss(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns the term of each pixel, (B, N), scaled."""
-        classes = _rows(_flat_classes(labels), self.per_image)
+        classes = rows(_flat_classes(labels), self.per_image)
         counts = _class_counts(labels, scores, self.per_image)
         shares = class_shares(counts, self.classes, self.class_weight)
-        scores = _rows(_zero_on_void(labels, scores), self.per_image)
-        return _scaled(lovasz_terms(scores, classes, shares, self.from_logits), labels)
+        scores = rows(_zero_on_void(labels, scores), self.per_image)
+        return scaled(lovasz_terms(scores, classes, shares, self.from_logits), labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -924,7 +930,7 @@ class BoundaryLoss(SegmentationLoss):
         counts = _class_counts(labels, scores)
         shares = class_shares(counts, self.classes, self.class_weight)[:, tf.newaxis]
         sums = tf.reduce_sum(shares * distances * probabilities, axis=-1)
-        return _scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
+        return scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -1059,7 +1065,7 @@ class ActiveContourLoss(SegmentationLoss):
 
         weights = (self.length_weight, self.region_weight, self.inside_weight)
         sums = tf.reshape(losses(scores), tf.shape(labels.ids))
-        return _scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
+        return scaled(_pixel_shares(labels, True, sums.dtype) * sums, labels)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -1406,21 +1412,10 @@ def _between_zeros(pictures: tf.Tensor, stride: int) -> tf.Tensor:
     return tf.reshape(spread, shape * [1, stride, stride])
 
 
-def _rows(tensor: tf.Tensor, per_image: bool) -> tf.Tensor:
-    """Keeps (B, N, …), or makes one row of the batch, (1, B·N, …)."""
-    return tensor if per_image else tf.reshape(tensor, [1, -1, *tensor.shape[2:]])
-
-
 def _pixel_shares(labels: Labels, per_image: bool, dtype: tf.DType) -> tf.Tensor:
     """One over the number of a row's valid pixels, zero on the others, (R, M)."""
-    valid = tf.cast(_rows(labels.valid, per_image), dtype)
+    valid = tf.cast(rows(labels.valid, per_image), dtype)
     return tf.math.divide_no_nan(valid, tf.reduce_sum(valid, axis=1, keepdims=True))
-
-
-def _scaled(addends: tf.Tensor, labels: Labels) -> tf.Tensor:
-    """Scales addends (R, M) of each row's loss to (B, N) whose mean is the loss."""
-    positions = tf.cast(tf.shape(addends)[1], addends.dtype)
-    return tf.reshape(addends * positions, tf.shape(labels.ids))
 
 
 def _expect(holds: bool, expected: str, received: Any) -> None:

@@ -12,8 +12,13 @@ from tf_levelset.combined_loss import Options, combined_losses
 from tf_levelset.energy import check_options, energy_density
 from tf_levelset.fusion import is_worth_compiling
 from tf_levelset.labels import Labels
-from tf_levelset.segmentation_loss import SegmentationLoss, cross_entropy
-from tf_levelset.tiling import Tiles, pixels_of, whole_batch, windows
+from tf_levelset.segmentation_loss import (
+    SegmentationLoss,
+    cross_entropy,
+    flattened,
+    rows,
+    scaled,
+)
 
 
 @compat.register
@@ -47,9 +52,6 @@ class LevelSetLoss(SegmentationLoss):
             "correlation" and "balanced", which are signed by themselves.
         per_image: whether each image has regions of its own, as in the paper, with
             the mean over the images as the loss; otherwise those of the batch are one.
-        window: side of square windows, in pixels, that pictures (B, H, W, C) are cut
-            into, each with regions of its own and the mean over the windows as the
-            loss, as in localised active contours (Lankton and Tannenbaum 2008); ours.
         reduction: as in Keras. The loss of a pixel is scaled so that the plain mean
             over all positions is the loss.
         name: name of the loss.
@@ -86,17 +88,11 @@ class LevelSetLoss(SegmentationLoss):
         normalization: str = "sum",
         signed: bool = False,
         per_image: bool = True,
-        window: int | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "level_set_loss",
         dtype: Any = None,
     ) -> None:
         check_options(heaviside, epsilon, normalization, class_weight, signed)
-        if window is not None and (window < 2 or not per_image):
-            raise ValueError(
-                "Expected `window` of at least 2 pixels, and `per_image` beside it. "
-                f"Received: window={window!r}, per_image={per_image!r}"
-            )
         super().__init__(
             from_logits=from_logits,
             ignore_class=ignore_class,
@@ -110,14 +106,11 @@ class LevelSetLoss(SegmentationLoss):
         self.normalization = normalization
         self.signed = signed
         self.per_image = per_image
-        self.window = window
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns energies (B, N) whose mean over all positions is the mean energy."""
-        tiles = self._tiles(labels, scores)
         density = energy_density(
-            tiles.labels,
-            tiles.scores,
+            *self._regions(labels, scores),
             from_logits=self.from_logits,
             heaviside=self.heaviside,
             epsilon=self.epsilon,
@@ -125,23 +118,16 @@ class LevelSetLoss(SegmentationLoss):
             normalization=self.normalization,
             signed=self.signed,
         )
-        return self._of_pixels(density, scores)
+        return scaled(density, labels)
 
-    def _tiles(self, labels: Labels, scores: tf.Tensor) -> Tiles:
-        """What has regions of its own: images, their windows, or the batch."""
-        if self.window is not None:
-            return windows(labels, scores, self.window)
-        return Tiles(labels, scores) if self.per_image else whole_batch(labels, scores)
-
-    def _of_pixels(self, density: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-        """Densities of tiles (T, M) as losses (B, N) whose mean is the mean energy."""
-        tiles = tf.cast(tf.shape(density)[0], density.dtype)
-        if self.window is not None:
-            density = pixels_of(density, scores, self.window)
-        shape = tf.shape(scores)
-        flat = tf.stack([shape[0], tf.reduce_prod(shape[1:-1])])
-        positions = tf.cast(tf.reduce_prod(flat), density.dtype)
-        return tf.reshape(density, flat) * (positions / tiles)
+    def _regions(self, labels: Labels, scores: tf.Tensor) -> tuple[Labels, tf.Tensor]:
+        """What has regions of its own a row: the images, or the batch as one."""
+        if self.per_image:
+            return labels, scores
+        return (
+            Labels(*(rows(tensor, per_image=False) for tensor in labels)),
+            rows(flattened(labels, scores), per_image=False),
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -152,7 +138,6 @@ class LevelSetLoss(SegmentationLoss):
             "normalization": self.normalization,
             "signed": self.signed,
             "per_image": self.per_image,
-            "window": self.window,
         }
 
 
@@ -179,7 +164,6 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         normalization: "sum", "mean", "scale_free", "correlation" or "balanced".
         signed: whether an anticorrelated class costs 2 T_l − E_l.
         per_image: whether each image has regions of its own.
-        window: side of the windows that have regions of their own.
         reduction: as in Keras; the sum and the single losses, which are no means, hold
             each pixel's cross-entropy as it is.
         jit_compile: whether XLA compiles the loss where it is part of a graph, as in
@@ -214,7 +198,6 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         normalization: str = "sum",
         signed: bool = False,
         per_image: bool = True,
-        window: int | None = None,
         reduction: str | None = "sum_over_batch_size",
         jit_compile: bool | str = "auto",
         name: str | None = "cross_entropy_level_set_loss",
@@ -239,7 +222,6 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             normalization=normalization,
             signed=signed,
             per_image=per_image,
-            window=window,
             reduction=reduction,
             name=name,
             dtype=dtype,
@@ -250,7 +232,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns losses (B, N) whose mean over all positions is Eq. 8."""
         joint = self.from_logits and self.heaviside in combined_loss.HEAVISIDES
-        if joint and self.window is None and self.level_set_weight > 0:
+        if joint and self.level_set_weight > 0:
             return self._combined_losses(labels, scores)
         losses = cross_entropy(labels, scores, self.from_logits)
         losses = self._mean_of_valid(self._weigh_classes(losses, labels), labels)
@@ -262,11 +244,9 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         """The same, from one softmax."""
         weights = self._weigh_classes(tf.cast(labels.valid, scores.dtype), labels)
         weights = self._mean_of_valid(weights, labels)
-        tiles = self._tiles(labels, scores)
         losses = combined_losses(
-            tiles.labels,
-            tiles.scores,
-            tf.reshape(weights, tf.shape(tiles.labels.ids)),
+            *self._regions(labels, scores),
+            rows(weights, self.per_image),
             Options(
                 level_set_weight=self.level_set_weight,
                 heaviside=self.heaviside,

@@ -146,6 +146,17 @@ def flattened(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
     return tf.reshape(scores, shape)
 
 
+def rows(tensor: tf.Tensor, per_image: bool) -> tf.Tensor:
+    """Keeps (B, N, …), or makes one row of the batch, (1, B·N, …)."""
+    return tensor if per_image else tf.reshape(tensor, [1, -1, *tensor.shape[2:]])
+
+
+def scaled(addends: tf.Tensor, labels: Labels) -> tf.Tensor:
+    """Scales addends (R, M) of each row's loss to (B, N) whose mean is the loss."""
+    positions = tf.cast(tf.shape(addends)[1], addends.dtype)
+    return tf.reshape(addends * positions, tf.shape(labels.ids))
+
+
 def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tensor:
     """Broadcasts scalar, (B,) or (B, …) weights to one a pixel.
 

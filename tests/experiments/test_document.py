@@ -166,7 +166,7 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
-def test_cross_entropy_from_scratch_is_the_starts(results: Path) -> None:
+def test_the_baseline_from_scratch_is_the_start(results: Path) -> None:
     runs = document.read_all(results)["from_scratch"]
     assert sorted({run["arm"] for run in runs}) == sorted(HEADLINE)
     target = document.gain_target("it", runs, 3.0)

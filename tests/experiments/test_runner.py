@@ -32,7 +32,9 @@ def test_sweeps_are_sound(name: str) -> None:
     for trial in trials:
         assert trial.recipe.dataset == "camvid"
         build_loss(trial.recipe, trial.loss, ignore_class=255)
-    assert name == "starts" or BASELINES[name] in {trial.arm for trial in trials}
+    # Cross-entropy's runs from scratch are those of the starts.
+    if name not in ("starts", "from_scratch"):
+        assert BASELINES[name] in {trial.arm for trial in trials}
 
 
 @pytest.mark.parametrize("name", sorted(SWEEPS))
