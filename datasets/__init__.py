@@ -17,7 +17,14 @@ from collections.abc import Callable
 from typing import Any
 
 # Modules, not the functions of the same names: those would hide the modules.
-from tf_levelset.datasets import camvid, cityscapes, pascal_context, synthetic, voc
+from tf_levelset.datasets import (
+    camvid,
+    cityscapes,
+    image_masks,
+    pascal_context,
+    synthetic,
+    voc,
+)
 from tf_levelset.datasets.augment import Augmentation
 from tf_levelset.datasets.pipeline import (
     IGNORE_CLASS,
@@ -46,6 +53,7 @@ __all__ = [
 _FROM_FILES: dict[str, Callable[..., Source]] = {
     "camvid": camvid.camvid,
     "cityscapes": cityscapes.cityscapes,
+    "folder": image_masks.image_masks,
     "pascal_context": pascal_context.pascal_context,
     "voc": voc.voc,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tf_levelset.datasets.faults import (
+    Fault,
+    Inspection,
+    error_of,
+    inspect_all,
+    missing_files,
+)
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 
 LabelReader = Callable[[str], np.ndarray]
@@ -28,6 +36,7 @@ def paired_files_source(
     sample_names: Sequence[str] | None = None,
     label_ids: Mapping[int, int] | None = None,
     read_labels: LabelReader | None = None,
+    faults: Sequence[Fault] = (),
 ) -> Source:
     """Returns a source of picture files and their label files.
 
@@ -43,6 +52,7 @@ def paired_files_source(
             is an error when that file is read.
         read_labels: Reads a label file, by path, into an integer array (H, W);
             `read_index_labels` by default.
+        faults: What the caller has found wrong already; it is reported with the rest.
 
     Returns:
         A `Source`. Reading a sample whose label file has a wrong size or wrong ids
@@ -50,7 +60,9 @@ def paired_files_source(
         dataset, `ValueError` eagerly.
 
     Raises:
-        FileNotFoundError: If files are missing; the first few are named.
+        DataSetError: If files are missing, or one's header cannot be read. All files
+            are read then, and all faults named; the error is a `FileNotFoundError`
+            too if a file is missing.
         ValueError: If there are no files, or not as many labels as pictures.
     """
     images, labels = _strings(image_paths), _strings(label_paths)
@@ -59,11 +71,16 @@ def paired_files_source(
             f"Expected as many label files as pictures in {name!r}. "
             f"Received: {len(images)} pictures and {len(labels)} label files"
         )
-    _check_files(name, images, labels)
+    if not images and faults:
+        raise error_of(name, faults)
+    _require_some(name, images)
     num_classes = len(class_names)
     table = label_table(label_ids or default_label_ids(num_classes), num_classes)
     image_table, label_file_table = tf.constant(images), tf.constant(labels)
-    reader = _checked_label_reader(read_labels or read_index_labels, table)
+    read_labels = read_labels or read_index_labels
+    reader = _checked_label_reader(read_labels, table)
+    inspect = _inspector(images, labels, read_labels, table, num_classes)
+    size = _size_of_sound(name, images, labels, inspect, faults)
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image_path, label_path = image_table[index], label_file_table[index]
@@ -85,7 +102,9 @@ def paired_files_source(
         num_samples=len(images),
         load=load,
         sample_names=_sample_names(images, sample_names),
-        image_size=common_size(images),
+        image_size=size,
+        inspect=inspect,
+        files=(*images, *labels),
     )
 
 
@@ -110,12 +129,14 @@ def image_files_source(
         A `Source` with `has_labels=False`, whose labels are all void.
 
     Raises:
-        FileNotFoundError: If files are missing; the first few are named.
+        DataSetError: As `paired_files_source` does.
         ValueError: If there are no files.
     """
     images = _strings(image_paths)
-    _check_files(name, images)
+    _require_some(name, images)
     image_table = tf.constant(images)
+    inspect = _image_inspector(images)
+    size = _size_of_sound(name, images, (), inspect, ())
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = read_image(image_table[index])
@@ -128,8 +149,10 @@ def image_files_source(
         num_samples=len(images),
         load=load,
         sample_names=_sample_names(images, sample_names),
-        image_size=common_size(images),
+        image_size=size,
         has_labels=False,
+        inspect=inspect,
+        files=tuple(images),
     )
 
 
@@ -392,16 +415,94 @@ def _sample_names(
     return tuple(sample_names or (Path(path).stem for path in images))
 
 
-def _check_files(name: str, images: Sequence[str], labels: Sequence[str] = ()) -> None:
+def _require_some(name: str, images: Sequence[str]) -> None:
     if not images:
         raise ValueError(f"Expected {name!r} to have at least 1 picture. Received: 0")
-    paths = [*images, *labels]
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
-        raise FileNotFoundError(
-            f"Expected the {len(paths)} files of {name!r}. Received: "
-            f"{len(missing)} missing, such as {', '.join(missing[:3])}"
+
+
+def _size_of_sound(
+    name: str,
+    images: Sequence[str],
+    labels: Sequence[str],
+    inspect: Callable[[int], Inspection],
+    faults: Sequence[Fault],
+) -> tuple[int, int] | None:
+    """Returns the size that all pictures share, or None.
+
+    Raises:
+        DataSetError: for known faults, missing files and headers that cannot be read,
+            and with them for all else that is wrong with the files.
+    """
+    faults = [*faults, *missing_files([*images, *labels])]
+    if not faults:
+        with contextlib.suppress(OSError):  # Pillow's, for what is no picture
+            return common_size(images)
+    for inspection in inspect_all(inspect, len(images)):
+        faults += inspection.faults
+    raise error_of(name, faults)
+
+
+def _inspector(
+    images: Sequence[str],
+    labels: Sequence[str],
+    read_labels: LabelReader,
+    table: np.ndarray,
+    num_classes: int,
+) -> Callable[[int], Inspection]:
+    """Returns what reads a sample's files as `load` does and tells all their faults.
+
+    Missing files are not told again.
+    """
+    classes_of = _classes_of(table)
+
+    def inspect(index: int) -> Inspection:
+        size, faults = _inspected_size(images[index])
+        path = labels[index]
+        if not os.path.isfile(path):
+            return Inspection(tuple(faults))
+        try:
+            ids = read_labels(path)
+            if size not in (None, ids.shape):
+                message = f"Expected labels of its picture's size, {size}. Received: "
+                faults.append(Fault(path, f"{message}{ids.shape}"))
+            classes = classes_of(ids, path)
+        # Of a damaged file the libraries raise what they please.
+        except Exception as error:
+            faults.append(Fault(path, _account(error, path)))
+            return Inspection(tuple(faults))
+        counts = np.bincount(classes.ravel(), minlength=IGNORE_CLASS + 1)
+        return Inspection(
+            tuple(faults),
+            counts[:num_classes].astype(np.int64),
+            int(counts[IGNORE_CLASS]),
         )
+
+    return inspect
+
+
+def _image_inspector(images: Sequence[str]) -> Callable[[int], Inspection]:
+    """Returns what reads a picture without labels and tells its faults."""
+    return lambda index: Inspection(tuple(_inspected_size(images[index])[1]))
+
+
+def _inspected_size(path: str) -> tuple[tuple[int, int] | None, list[Fault]]:
+    """Returns a picture's size, or None and why it cannot be read."""
+    if not os.path.isfile(path):
+        return None, []
+    try:
+        height, width, _ = read_image(tf.constant(path)).shape
+    except Exception as error:
+        return None, [Fault(path, _account(error, path))]
+    return (height, width), []
+
+
+def _account(error: Exception, path: str) -> str:
+    """What an error says, in our words where a library raised it."""
+    text = str(error)
+    if text.startswith("Expected"):
+        return text.replace(f" in {path}", "")
+    reason = next(iter(text.splitlines()), "")
+    return f"Expected a whole image file. Received: {reason or type(error).__name__}"
 
 
 def _text(path: Any) -> str:

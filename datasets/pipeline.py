@@ -21,6 +21,7 @@ from tf_levelset.datasets.augment import (
     output_size,
     to_float,
 )
+from tf_levelset.datasets.faults import Inspection
 
 # Labels of every source use this value for void, whatever its files use.
 IGNORE_CLASS = 255
@@ -47,6 +48,10 @@ class Source:
         has_labels: False for pictures whose labels are withheld, as those of test
             splits are: `load` then gives labels that are all void, and only
             `image_dataset` takes the source.
+        inspect: Reads the files of the sample at an index and says all that is wrong
+            with them, without raising; None where there are no files. It may be called
+            by several threads at a time.
+        files: The paths of all files that it reads.
 
     Raises:
         ValueError: If the source is empty or the lengths do not agree.
@@ -61,6 +66,8 @@ class Source:
     ignore_class: int = IGNORE_CLASS
     image_size: tuple[int, int] | None = None
     has_labels: bool = True
+    inspect: Callable[[int], Inspection] | None = None
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -108,12 +115,14 @@ def subset(source: Source, indices: Sequence[int], name: str | None = None) -> S
             f"Expected `indices` in [0, {source.num_samples}). Received: {wrong[:3]}"
         )
     table = tf.constant(list(indices), tf.int64)
+    inspect = source.inspect
     return replace(
         source,
         name=source.name if name is None else name,
         num_samples=len(indices),
         sample_names=tuple(source.sample_names[i] for i in indices),
         load=lambda index: source.load(table[index]),
+        inspect=None if inspect is None else lambda index: inspect(indices[index]),
     )
 
 

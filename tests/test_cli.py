@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tf_levelset import cli, recipes
 from tf_levelset.crf import PRESETS
@@ -253,6 +254,79 @@ def test_errors_are_one_line(
     assert error.startswith("tf-levelset: error: ")
     assert message in error
     assert not (tmp_path / "runs").exists()  # nothing is claimed for a bad command
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """Pictures and masks of two classes in a plain folder."""
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i in range(5):
+        picture = rng.integers(0, 256, (33, 40, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(root / f"images/{i}.jpg")
+        labels = rng.choice(np.array([0, 1, 1, 255], np.uint8), (33, 40))
+        Image.fromarray(labels).save(root / f"masks/{i}.png")
+    (root / "classes.txt").write_text("ground\ntree\n")
+    return root
+
+
+def test_check_data_counts_the_classes(
+    own_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check-data", "--data-dir", str(own_data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert rows[0] == ["class", "folder/train", "folder/val"]
+    assert rows[2] == ["", "4 pictures", "1 pictures"]
+    assert [row[0] for row in rows[3:6]] == ["ground", "tree", "void"]
+    shares = np.array([[float(c.rstrip(" %")) for c in row[1:]] for row in rows[3:6]])
+    np.testing.assert_allclose(shares.sum(axis=0), 100, atol=0.01)
+    np.testing.assert_allclose(shares[1], 50, atol=5)
+    assert lines[-1] == "No faults."
+
+
+def test_check_data_lists_all_faults(
+    own_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_data / "masks/0.png").write_bytes(b"")
+    (own_data / "images/1.jpg").write_bytes(b"")
+    (own_data / "masks/2.png").unlink()
+    assert cli.main(["check-data", "--data-dir", str(own_data)]) == 1
+    printed = capsys.readouterr().err
+    assert "3 faults" in printed
+    for name in ("masks/0.png", "images/1.jpg", "images/2.jpg"):
+        assert f"  {own_data / name}: Expected" in printed
+    # Classes without a pixel are a fault, too.
+    for path in (own_data / "images").glob("*"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+        mask = own_data / "masks" / f"{path.stem}.png"
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
+    assert cli.main(["check-data", "--data-dir", str(own_data)]) == 1
+    assert "folder/val: Expected pixels of class 'tree'" in capsys.readouterr().err
+
+
+def test_ones_own_data_are_trained_on_once_they_are_sound(
+    own_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data-dir", str(own_data)]
+    arguments += ["--width", "0.02", "--depth", "0.01", "--dilation", "1"]
+    arguments += ["--iterations", "2", "--batch-size", "2", "--crop", "33", "33"]
+    arguments += ["--output", str(run), "--losses", "ls"]
+    mask = own_data / "masks/0.png"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[: len(whole) // 2])
+    assert cli.main(arguments) == 1
+    assert f"{mask}: Expected a whole image file" in capsys.readouterr().err
+    assert not run.exists()
+    mask.write_bytes(whole)
+    assert cli.main(arguments) == 0
+    result = json.loads((run / "report.json").read_text())["evaluation"]["ls"]
+    assert set(result["class_iou"]) == {"ground", "tree"}
+    # Read once: the same files are known to be sound.
+    assert json.loads((run / "verified.json").read_text())
 
 
 def test_evaluate_says_which_dataset_is_missing(

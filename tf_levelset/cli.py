@@ -1,4 +1,4 @@
-"""The command `tf-levelset`: train, evaluate, export, submit, tables."""
+"""The command `tf-levelset`: train, evaluate, export, submit, tables, check-data."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ import tensorflow as tf
 
 from tf_levelset.crf import PRESETS, DenseCRF, refined
 from tf_levelset.datasets import Source, list_datasets, load_dataset
+from tf_levelset.datasets.faults import error_of
+from tf_levelset.datasets.verification import Verified, load_verified
+from tf_levelset.energy import NORMALIZATIONS
 from tf_levelset.evaluation import (
     Predictor,
     augmented,
@@ -27,6 +30,7 @@ from tf_levelset.evaluation import (
 )
 from tf_levelset.export import export
 from tf_levelset.files import read_json, write_json, write_text
+from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.models import list_models
 from tf_levelset.published import COLUMNS, TABLES
 from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke, with_model
@@ -78,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_submit(commands)
     _add_tables(commands)
+    _add_check_data(commands)
     return top
 
 
@@ -157,9 +162,9 @@ def _add_train(commands: Any) -> None:
     )
     level_set = command.add_argument_group("level set loss")
     level_set.add_argument("--level-set-weight", type=float, help="λ")
-    level_set.add_argument("--heaviside", choices=("mahf", "ahf", "hf"))
+    level_set.add_argument("--heaviside", choices=tuple(HEAVISIDES))
     level_set.add_argument("--epsilon", type=float)
-    level_set.add_argument("--normalization", choices=("sum", "mean", "scale_free"))
+    level_set.add_argument("--normalization", choices=NORMALIZATIONS)
     level_set.add_argument("--signed", action=argparse.BooleanOptionalAction)
     augmentation = command.add_argument_group("augmentation")
     augmentation.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"))
@@ -224,6 +229,16 @@ def _add_tables(commands: Any) -> None:
     command.add_argument("folders", type=Path, nargs="*", default=[Path("runs")])
     command.add_argument("--output", type=Path, help="folder of tables.md, tables.json")
     command.set_defaults(command=_tables, if_stopped="Stopped.")
+
+
+def _add_check_data(commands: Any) -> None:
+    command = commands.add_parser(
+        "check-data",
+        help="read a data set from end to end and list all that is wrong with it",
+    )
+    _add_dataset(command, "folder")
+    command.add_argument("--splits", nargs="+", default=["train", "val"])
+    command.set_defaults(command=_check_data, if_stopped="Stopped.")
 
 
 _GROUPS = {
@@ -386,6 +401,7 @@ def _command(recipe: Recipe, loss: str) -> str:
         "synthetic": "",
         "camvid": " --data-dir CamVid",
         "cityscapes": " --data-dir cityscapes",
+        "folder": " --data-dir DATA",
         "pascal_context": " --data-dir VOCdevkit/VOC2010",
         "voc": " --data-dir VOCdevkit/VOC2012 --sbd-dir SBD",
     }
@@ -494,6 +510,33 @@ def _export(options: argparse.Namespace) -> None:
     names = path.with_name(CLASSES_FILE)
     class_names = read_json(names) if names.exists() else ()
     print(export(model, options.folder, class_names, options.version))
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    extra = {} if options.sbd_dir is None else {"sbd_dir": options.sbd_dir}
+    splits = list(dict.fromkeys(options.splits))
+    verified = load_verified(options.dataset, splits, options.data_dir, extra)
+    print(data_table(verified), end="")
+    empty = verified.empty_classes()
+    if empty:
+        raise error_of(options.dataset, empty)
+    print("No faults.")
+
+
+def data_table(verified: Verified) -> str:
+    """Markdown: how much of each split is of each class, in percent of its pixels."""
+    pictures = [f"{source.num_samples} pictures" for source in verified.sources]
+    totals = [int(found.pixels.sum()) + found.void for found in verified.found]
+    rows = [("class", *(source.name for source in verified.sources)), ("", *pictures)]
+    for index, name in enumerate(verified.sources[0].class_names):
+        counts = [int(found.pixels[index]) for found in verified.found]
+        rows.append((name, *map(_percent, counts, totals)))
+    voids = [found.void for found in verified.found]
+    return table([*rows, ("void", *map(_percent, voids, totals))])
+
+
+def _percent(count: int, total: int) -> str:
+    return f"{100 * count / total:.3f} %" if total else "–"
 
 
 def _tables(options: argparse.Namespace) -> None:

@@ -306,6 +306,16 @@ _CAMVID = Recipe(
     augmentation=Augmentation(scale=(0.75, 1.5), crop=(180, 240), flip=True),
 )
 
+# One's own pictures: a start that makes sense of most, to be changed by flags.
+_FOLDER = dataclasses.replace(
+    _CAMVID,
+    dataset="folder",
+    name="folder",
+    loss_stride=1,
+    input_scale=1.0,
+    augmentation=Augmentation(scale=(0.75, 1.5), crop=(240, 240), flip=True),
+)
+
 # Some minutes a loss, to see each kind of net on real pictures.
 _SHORT: dict[str, Any] = {
     "level_set": _SMALL_LEVEL_SET,
@@ -351,7 +361,8 @@ _CAMVID_SHORT = (
 )
 
 RECIPES = {
-    recipe.name: recipe for recipe in (_SYNTHETIC, _CAMVID, *_CAMVID_SHORT, *_PAPER)
+    recipe.name: recipe
+    for recipe in (_SYNTHETIC, _CAMVID, _FOLDER, *_CAMVID_SHORT, *_PAPER)
 }
 """The runs that have a name."""
 
@@ -361,6 +372,7 @@ DEFAULTS = {
     "voc": "voc-deeplab_largefov",
     "pascal_context": "pascal_context-deeplab_largefov",
     "cityscapes": "cityscapes-deeplab_largefov",
+    "folder": "folder",
 }
 """The recipe of each data set, where none is named."""
 

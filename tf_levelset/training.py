@@ -30,13 +30,13 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.comparison_losses import COMPARISON_LOSSES, LossSum
-from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.augment import Augmentation, augment
 from tf_levelset.datasets.pipeline import (
     Source,
     evaluation_dataset,
     training_dataset,
 )
+from tf_levelset.datasets.verification import Verified, load_verified
 from tf_levelset.evaluation import (
     KerasPredictor,
     Predictor,
@@ -58,6 +58,8 @@ from tf_levelset.visualize import panel, write_png
 
 PANEL_SAMPLES = 4
 CLASSES_FILE = "classes.json"
+VERIFIED_FILE = "verified.json"
+"""Of a run: the state in which its data set's files were found sound."""
 
 _REPLACES_CROSS_ENTROPY = ("lad", "lmp", "focal")
 """Losses that weigh the cross-entropy anew; the others stand beside it."""
@@ -79,16 +81,14 @@ def train(recipe: Recipe, run_dir: Path, data_dir: str | None = None) -> dict[st
 
     Raises:
         ValueError: if the folder holds the run of another recipe.
+        DataSetError: for all that is wrong with the data set's files. They are read
+            from end to end first, and again only once one of them has changed.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the step at hand is finished and
             saved. The same call resumes.
     """
-    train_source = load_dataset(
-        recipe.dataset, recipe.train_split, data_dir, **recipe.dataset_options
-    )
-    val_source = load_dataset(
-        recipe.dataset, recipe.val_split, data_dir, **recipe.dataset_options
-    )
     _check_same(run_dir, recipe)
+    verified = _verified(recipe, run_dir, data_dir)
+    train_source, val_source = verified.sources[0], verified.sources[-1]
     # Bad options of any loss are found before the first of them is trained, and before
     # the folder is claimed for them.
     for name in recipe.losses:
@@ -99,10 +99,26 @@ def train(recipe: Recipe, run_dir: Path, data_dir: str | None = None) -> dict[st
             run.check()
             config = _with_earlier_losses(recipe, run_dir).to_json()
             write_json(run_dir / "config.json", config)
+            write_json(run_dir / VERIFIED_FILE, verified.state)
         with Interrupts() as interrupts:
             run.fit(interrupts)
         run.finish()
     return _report(run_dir, val_source)
+
+
+def _verified(recipe: Recipe, run_dir: Path, data_dir: str | None) -> Verified:
+    """The sources to train on and to judge on, read from end to end if need be."""
+    path = run_dir / VERIFIED_FILE
+    verified = load_verified(
+        recipe.dataset,
+        list(dict.fromkeys((recipe.train_split, recipe.val_split))),
+        data_dir,
+        recipe.dataset_options,
+        read_json(path) if path.exists() else None,
+    )
+    for fault in verified.empty_classes():
+        print(f"Warning: {fault}")
+    return verified
 
 
 def _check_same(run_dir: Path, recipe: Recipe) -> None:

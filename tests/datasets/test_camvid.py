@@ -86,7 +86,7 @@ def test_missing_split_is_named(data_dir: Path) -> None:
 
 def test_missing_file_is_named(data_dir: Path) -> None:
     (data_dir / "trainannot" / f"{NAMES[1]}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"1 missing.*{NAMES[1]}"):
+    with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[1]}"):
         camvid(data_dir)
 
 

@@ -139,12 +139,12 @@ class TestFiles:
 
     def test_labels_without_their_picture_are_named(self, data_dir: Path) -> None:
         image_path(data_dir, "train", NAMES[0]).unlink()
-        with pytest.raises(FileNotFoundError, match=rf"1 missing.*{NAMES[0]}_left"):
+        with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[0]}_left"):
             cityscapes(data_dir)
 
     def test_a_picture_without_its_labels_is_named(self, data_dir: Path) -> None:
         label_path(data_dir, "train", NAMES[1]).unlink()
-        with pytest.raises(FileNotFoundError, match=rf"1 missing.*{NAMES[1]}_gtFine"):
+        with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[1]}_gtFine"):
             cityscapes(data_dir)
 
     def test_by_name(self, data_dir: Path) -> None:

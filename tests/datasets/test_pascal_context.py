@@ -196,7 +196,7 @@ class TestFiles:
         with pytest.raises(FileNotFoundError, match="VOC's folder JPEGImages"):
             pascal_context(tmp_path / "nowhere")
         (devkit / "trainval" / f"{TRAIN[1]}.mat").unlink()
-        with pytest.raises(FileNotFoundError, match=rf"1 missing.*{TRAIN[1]}\.mat"):
+        with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{TRAIN[1]}\.mat"):
             pascal_context(devkit)
         (devkit / "ImageSets" / "Main" / "val.txt").unlink()
         with pytest.raises(FileNotFoundError, match=r"picture ids at .*val\.txt"):

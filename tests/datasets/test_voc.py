@@ -292,6 +292,7 @@ class TestLoadDataset:
         assert list_datasets() == (
             "camvid",
             "cityscapes",
+            "folder",
             "pascal_context",
             "synthetic",
             "voc",
@@ -304,7 +305,7 @@ class TestLoadDataset:
 
     def test_errors(self) -> None:
         with pytest.raises(
-            ValueError, match="'camvid', 'cityscapes', 'pascal_context'"
+            ValueError, match="'camvid', 'cityscapes', 'folder', 'pascal_context'"
         ):
             load_dataset("imagenet")
         with pytest.raises(

@@ -1,0 +1,231 @@
+"""A folder of pictures and masks: classes, pairs, splits, and what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tf_levelset.datasets import Source, load_dataset
+from tf_levelset.datasets.faults import DataSetError, MissingFilesError
+from tf_levelset.datasets.image_masks import class_list, image_masks
+from tf_levelset.datasets.pipeline import evaluation_dataset
+
+SIZE = (6, 8)
+RED, BLUE = (200, 0, 0), (0, 0, 200)
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def add(root: Path, name: str, mask: np.ndarray, suffix: str = ".png") -> None:
+    """Adds a picture and its mask."""
+    value = sum(name.encode()) % 256
+    picture = np.full((*mask.shape[:2], 3), value, np.uint8)
+    save(root / "images" / f"{name}{suffix}", picture)
+    save(root / "masks" / f"{name}.png", mask)
+
+
+def ids(seed: int = 0, values: tuple[int, ...] = (0, 1, 255)) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.choice(np.array(values, np.uint8), SIZE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Ten pictures of two classes, two of them in a folder of their own."""
+    for i in range(8):
+        add(tmp_path, f"p{i}", ids(i))
+    add(tmp_path, "drive/q 0", ids(8), ".jpg")
+    add(tmp_path, "drive/q.1", ids(9))
+    (tmp_path / "classes.txt").write_text("ground\nbig tree  # of any kind\n\n")
+    return tmp_path
+
+
+def samples(source: Source) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(evaluation_dataset(source).as_numpy_iterator())
+
+
+def test_pairs_are_found_by_their_paths(root: Path) -> None:
+    source = load_dataset("folder", "train", root, val_fraction=0.2)
+    val = load_dataset("folder", "val", root, val_fraction=0.2)
+    assert (source.num_samples, val.num_samples) == (8, 2)
+    assert source.class_names == ("ground", "big tree")
+    names = {*source.sample_names, *val.sample_names}
+    assert names == {*(f"p{i}" for i in range(8)), "drive/q 0", "drive/q.1"}
+    for each in (source, val):
+        for name, (image, labels) in zip(each.sample_names, samples(each), strict=True):
+            assert abs(int(image[0, 0, 0]) - sum(name.encode()) % 256) <= 1
+            with Image.open(root / "masks" / f"{name}.png") as mask:
+                np.testing.assert_array_equal(labels, np.array(mask))
+
+
+def test_a_split_by_fraction_is_of_the_names_alone(root: Path) -> None:
+    def val(**options: Any) -> set[str]:
+        return set(image_masks(root, "val", val_fraction=0.3, **options).sample_names)
+
+    before = val()
+    assert len(before) == 3
+    assert val() == before
+    assert any(val(seed=seed) != before for seed in range(1, 5))
+    # A further picture moves one of the old ones at most.
+    add(root, "further", ids())
+    assert len(before - val()) <= 1
+
+
+def test_lists_are_splits(root: Path) -> None:
+    (root / "train.txt").write_text("p0\np1.png\n\ndrive/q 0\n")
+    (root / "val.txt").write_text("p2\n")
+    (root / "all.txt").write_text("p0\np2\n")
+    assert image_masks(root, "train").sample_names == ("p0", "p1", "drive/q 0")
+    assert image_masks(root, "val").sample_names == ("p2",)
+    assert image_masks(root, "all").sample_names == ("p0", "p2")
+    with pytest.raises(FileNotFoundError, match="list of 'test' at"):
+        image_masks(root, "test")
+
+
+def test_a_split_without_a_list_raises(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"`split` of \('train', 'val'\)"):
+        image_masks(root, "test")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(categories=["L"]), min_size=1),
+        st.integers(0, 254),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_ids_are_what_the_list_says(ids_: dict[str, int]) -> None:
+    entries = [(name, (value,)) for name, value in ids_.items()]
+    if len(set(ids_.values())) < len(ids_) or "void" in ids_:
+        return
+    found = class_list(entries, "it")
+    assert found.names == tuple(ids_)
+    assert found.label_ids == {
+        255: 255,
+        **{value: index for index, value in enumerate(ids_.values())},
+    }
+
+
+def test_binary_masks_of_0_and_255(root: Path) -> None:
+    for path in (root / "masks").rglob("*.png"):
+        save(path, ids(values=(0, 255)))
+    (root / "classes.txt").write_text("ground 0\ntree 255\n")
+    for _, labels in samples(image_masks(root)):
+        np.testing.assert_array_equal(labels, ids(values=(0, 1)))
+
+
+def test_masks_in_colours(root: Path) -> None:
+    colors = np.array([RED, BLUE, (9, 9, 9), (0, 0, 0)], np.uint8)
+    for path in (root / "masks").rglob("*.png"):
+        save(path, colors[ids(values=(0, 1, 2, 3))])
+    (root / "classes.txt").write_text(
+        "tree 200 0 0\nvoid 9 9 9\npond 0 0 200\nvoid 0 0 0\n"
+    )
+    source = image_masks(root)
+    np.testing.assert_array_equal(source.palette, [RED, BLUE])
+    expected = np.array([0, 1, 255, 255], np.uint8)[ids(values=(0, 1, 2, 3))]
+    for _, labels in samples(source):
+        np.testing.assert_array_equal(labels, expected)
+    # The same as options.
+    classes = {"tree": list(RED), "pond": list(BLUE), "void": [9, 9, 9]}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"such as .*0, 0, 0"):
+        samples(image_masks(root, classes=classes))
+
+
+def test_classes_as_options(root: Path) -> None:
+    for classes in (["a", "b"], {"a": 0, "b": 1}, {"a": 0, "void": 255, "b": 1}):
+        source = image_masks(root, classes=classes)
+        assert source.class_names == ("a", "b")
+        assert {*np.unique(samples(source)[0][1])} <= {0, 1, 255}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 1 2\nb 3\n\n7\n", r"RED GREEN BLUE.*line 1: 'a 1 2'; line 4: '7'"),
+        ("a 1\nb\n", "some entries with ids or colours and some without"),
+        ("a 1\nb 1 2 3\n", "both kinds"),
+        ("a\nb\na\n", "'a' twice"),
+        ("a 3\nb 3\n", r"\[3\] twice"),
+        ("a 256 0 0\nb 0 0 0\n", r"\[256, 0, 0\], not in \[0, 255\]"),
+        ("a\n# b\n", "1 classes"),
+        ("", "0 classes"),
+    ],
+)
+def test_malformed_lists_of_classes_raise(root: Path, text: str, message: str) -> None:
+    (root / "classes.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        image_masks(root)
+
+
+def test_what_is_not_there_raises(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"list of classes at .*names\.txt"):
+        image_masks(root, classes="names.txt")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*labels"):
+        image_masks(root, masks="labels")
+    for fraction in (0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="`val_fraction`"):
+            image_masks(root, val_fraction=fraction)
+
+
+def test_one_picture_cannot_be_split(root: Path) -> None:
+    for path in (root / "images").glob("p*"):
+        path.unlink()
+    for path in (root / "images/drive").glob("q*"):
+        path.unlink()
+    add(root, "p0", ids())
+    with pytest.raises(ValueError, match="two pictures or more"):
+        image_masks(root)
+
+
+def faults(root: Path, split: str = "train") -> list[str]:
+    with pytest.raises(DataSetError) as raised:
+        image_masks(root, split)
+    assert isinstance(raised.value, MissingFilesError) == any(
+        fault.missing for fault in raised.value.faults
+    )
+    return [str(fault).replace(str(root), "") for fault in raised.value.faults]
+
+
+def test_files_without_a_pair_are_named(root: Path) -> None:
+    (root / "masks/p0.png").unlink()
+    (root / "images/p1.png").unlink()
+    save(root / "images/p2.jpg", np.zeros((*SIZE, 3), np.uint8))
+    save(root / "masks/p3.gif", ids())
+    (root / "images/readme.txt").write_text("")
+    (root / "images/.DS_Store").write_text("")
+    found = faults(root)
+    assert sorted(fault.split(":")[0] for fault in found) == [
+        "/images/p0.png",
+        "/images/p2.png",
+        "/images/readme.txt",
+        "/masks/p1.png",
+        "/masks/p3.png",
+    ]
+    assert "Expected its mask, such as /masks/p0.png" in "".join(found)
+
+
+def test_what_is_wrong_with_lists_is_named(root: Path) -> None:
+    (root / "train.txt").write_text("p0\np1\np0\nnobody\n")
+    (root / "val.txt").write_text("p1.png\np2\n")
+    assert faults(root) == [
+        "/train.txt: Expected each picture once. Received: p0 2 times",
+        "/train.txt: Expected a picture and a mask of nobody. Received: not both",
+        "/train.txt: Expected no picture of /val.txt. Received: p1",
+    ]
+    assert faults(root, "val") == [
+        "/val.txt: Expected no picture of /train.txt. Received: p1"
+    ]
