@@ -329,6 +329,49 @@ def test_ones_own_data_are_trained_on_once_they_are_sound(
     assert json.loads((run / "verified.json").read_text())
 
 
+def test_predict_writes_masks_in_the_runs_colours(
+    finished_run: Path,
+    own_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    model, inputs = str(finished_run / "ls"), str(own_data / "images")
+    arguments = ["predict", model, inputs, "--output", str(out), "--probabilities"]
+    assert cli.main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 0
+    masks = sorted((out / "masks").glob("*.png"))
+    assert [path.stem for path in masks] == list("01234")
+    probabilities = np.load(out / "probabilities/0.npy")
+    with Image.open(masks[0]) as mask:
+        np.testing.assert_array_equal(np.array(mask), probabilities.argmax(-1))
+        colours = np.reshape(mask.getpalette(), (-1, 3))[: probabilities.shape[-1]]
+    palette = json.loads((finished_run / "ls/palette.json").read_text())
+    np.testing.assert_array_equal(colours, palette)
+    assert "5/5" in capsys.readouterr().out
+    # The same goes on; another way of predicting is not mixed in.
+    assert cli.main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 0
+    assert cli.main([*arguments, "--flip"]) == 1
+    assert "another flip, tile, overlap" in capsys.readouterr().err
+    (own_data / "images/broken.png").write_bytes(b"")
+    assert cli.main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 1
+    assert "broken.png: Expected a picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--overlap", "8"], "--tile beside --overlap"),
+        (["--tile", "20", "20", "--crf", "vgg"], "sees a picture as a whole"),
+        (["--tile", "20", "20"], "at most half a tile's side. Received: 64"),
+    ],
+)
+def test_predict_refuses_what_does_not_go_together(
+    own_data: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert cli.main(["predict", "nowhere", str(own_data / "images"), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_evaluate_says_which_dataset_is_missing(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

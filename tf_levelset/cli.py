@@ -1,4 +1,4 @@
-"""The command `tf-levelset`: train, evaluate, export, submit, tables, check-data."""
+"""The command `tf-levelset` and all that it can be asked to do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 import cv2
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_levelset.crf import PRESETS, DenseCRF, refined
 from tf_levelset.datasets import Source, list_datasets, load_dataset
 from tf_levelset.datasets.faults import error_of
 from tf_levelset.datasets.verification import Verified, load_verified
+from tf_levelset.datasets.voc import voc_palette
 from tf_levelset.energy import NORMALIZATIONS
 from tf_levelset.evaluation import (
     Predictor,
@@ -32,12 +34,14 @@ from tf_levelset.export import export
 from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.models import list_models
+from tf_levelset.prediction import Outputs, claim, find_inputs, predict
 from tf_levelset.published import COLUMNS, TABLES
 from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke, with_model
 from tf_levelset.schedules import SCHEDULES
 from tf_levelset.submission import write_submission
 from tf_levelset.tables import find_runs, markdown, tables
-from tf_levelset.training import CLASSES_FILE, load_recipe, train
+from tf_levelset.tiled import Tiling
+from tf_levelset.training import CLASSES_FILE, PALETTE_FILE, load_recipe, train
 from tf_levelset.visualize import panel, write_png
 
 INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
@@ -83,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     _add_submit(commands)
     _add_tables(commands)
     _add_check_data(commands)
+    _add_predict(commands)
     return top
 
 
@@ -239,6 +244,34 @@ def _add_check_data(commands: Any) -> None:
     _add_dataset(command, "folder")
     command.add_argument("--splits", nargs="+", default=["train", "val"])
     command.set_defaults(command=_check_data, if_stopped="Stopped.")
+
+
+def _add_predict(commands: Any) -> None:
+    command = commands.add_parser(
+        "predict", help="write masks and overlays of pictures, folders or videos"
+    )
+    command.add_argument("model", type=Path, help="a loss's folder, or a model's file")
+    command.add_argument("inputs", type=Path, nargs="+", help="files or folders")
+    command.add_argument("--output", type=Path, default=Path("predictions"))
+    command.add_argument("--no-overlays", action="store_true", help="masks alone")
+    command.add_argument(
+        "--probabilities", action="store_true", help="also NAME.npy, float32 (H, W, C)"
+    )
+    command.add_argument(
+        "--tile",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="predict in overlapping tiles of this size",
+    )
+    command.add_argument("--overlap", type=int, help="of tiles (default: 64 pixels)")
+    command.add_argument("--flip", action="store_true", help="average with the mirror")
+    command.add_argument("--scales", type=float, nargs="+", default=[1.0])
+    _add_crf(command)
+    command.set_defaults(
+        command=_predict,
+        if_stopped="Stopped; what was done is kept. The same command goes on.",
+    )
 
 
 _GROUPS = {
@@ -445,14 +478,73 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"\nWrote {folder / f'evaluation-{stem}.json'} and the panel beside it.")
 
 
-def _submit(options: argparse.Namespace) -> None:
-    predictors = load_predictors(options.model)
+def _one_predictor(path: Path) -> Predictor:
+    """Loads the one model that a path holds."""
+    predictors = load_predictors(path)
     if len(predictors) > 1:
         raise ValueError(
-            f"Expected one model, such as {options.model / next(iter(predictors))}. "
-            f"Received: {options.model}, which holds {len(predictors)}"
+            f"Expected one model, such as {path / next(iter(predictors))}. "
+            f"Received: {path}, which holds {len(predictors)}"
         )
     (predictor,) = predictors.values()
+    return predictor
+
+
+def _predict(options: argparse.Namespace) -> None:
+    inputs = find_inputs(options.inputs)
+    tiling = _tiling(options)
+    predictor = _at_test_time(_one_predictor(options.model), options)
+    num_classes = predictor(np.zeros((33, 33, 3), np.uint8)).shape[-1]
+    outputs = Outputs(
+        options.output,
+        _palette(options.model, num_classes),
+        overlays=not options.no_overlays,
+        probabilities=options.probabilities,
+    )
+    asked = ("flip", "scales", "crf", "crf_iterations", "tile", "overlap")
+    settings = {name: getattr(options, name) for name in asked}
+    claim(options.output, {"model": str(options.model.resolve()), **settings})
+    bar = keras.utils.Progbar(None, unit_name="picture")
+
+    def show(done: int, total: int) -> None:
+        bar.target = max(done, total)
+        bar.update(done)
+
+    faults = predict(predictor, inputs, outputs, tiling, show)
+    print(f"Wrote {options.output}.")
+    if faults:
+        raise error_of("predict", faults)
+
+
+def _tiling(options: argparse.Namespace) -> Tiling | None:
+    if options.tile is None:
+        if options.overlap is not None:
+            raise ValueError(
+                f"Expected --tile beside --overlap. Received: {options.overlap} alone"
+            )
+        return None
+    if options.crf is not None:
+        raise ValueError(
+            "Expected --tile or --crf, which sees a picture as a whole. Received: both"
+        )
+    height, width = options.tile
+    if options.overlap is None:
+        return Tiling(height, width)
+    return Tiling(height, width, options.overlap)
+
+
+def _palette(model: Path, num_classes: int) -> np.ndarray:
+    """The colours of a model's classes: its run's, or VOC's."""
+    for folder in (model, *model.resolve().parents[:3]):
+        if (folder / PALETTE_FILE).exists():
+            palette = np.array(read_json(folder / PALETTE_FILE), np.uint8)
+            if len(palette) == num_classes:
+                return palette
+    return voc_palette(num_classes)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    predictor = _one_predictor(options.model)
     recipe = _recipe_for(options.model, options.dataset)
     source = _source(options, recipe, options.split)
     predictor = _at_test_time(predictor, options)

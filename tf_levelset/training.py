@@ -57,7 +57,7 @@ from tf_levelset.schedules import schedule
 from tf_levelset.visualize import panel, write_png
 
 PANEL_SAMPLES = 4
-CLASSES_FILE = "classes.json"
+CLASSES_FILE, PALETTE_FILE = "classes.json", "palette.json"
 VERIFIED_FILE = "verified.json"
 """Of a run: the state in which its data set's files were found sound."""
 
@@ -391,6 +391,8 @@ class Run:
             result = evaluate(self.predictor, self.val_source)
             write_json(self.folder / "evaluation.json", result)
         write_json(self.folder / CLASSES_FILE, list(self.val_source.class_names))
+        palette = np.asarray(self.val_source.palette).tolist()
+        write_json(self.folder / PALETTE_FILE, palette)
         exported = self.folder / "export"
         if not numbered_versions(exported):
             export(self.model, exported, self.val_source.class_names)

@@ -33,6 +33,39 @@ def colourize(
     return colours[np.where(is_class, labels, len(colours) - 1)]
 
 
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: np.ndarray | Sequence[Sequence[int]],
+    opacity: float = 0.5,
+) -> np.ndarray:
+    """Lays classes' colours over a picture, and white contours between classes.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        labels: integers (H, W); void leaves the picture as it is.
+        palette: (C, 3), RGB in 0–255.
+        opacity: of the colours, in [0, 1].
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+    """
+    colours = colourize(labels, palette)
+    mixed = cv2.addWeighted(image, 1 - opacity, colours, opacity, 0)
+    is_void = (labels < 0) | (labels >= len(palette))
+    mixed[is_void] = image[is_void]
+    mixed[boundaries(labels)] = 255
+    return mixed
+
+
+def boundaries(labels: np.ndarray) -> np.ndarray:
+    """Where the right or the lower neighbour is of another class, bool (H, W)."""
+    found = np.zeros(labels.shape, bool)
+    found[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    found[:-1] |= labels[:-1] != labels[1:]
+    return found
+
+
 def difference(
     labels: np.ndarray, first: np.ndarray, second: np.ndarray, ignore_class: int
 ) -> np.ndarray:
