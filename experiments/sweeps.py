@@ -193,10 +193,25 @@ def _first_forms() -> list[Trial]:
 
 
 def _further_forms() -> list[Trial]:
-    """Classes weighted, also in cross-entropy, and regions of the whole batch."""
+    """Classes weighted, in cross-entropy alone too, and regions of the whole batch."""
+    no_options: dict[str, Any] = {}
     arms = {
         "ce-rare": level_set(0.0, class_weight=RARE),
         "balanced3-rare": level_set(3.0, "balanced", class_weight=RARE, **RELAXED),
+        **{
+            f"{name}{weight:g}-ce_rare": level_set(
+                weight,
+                form,
+                class_weight=RARE,
+                level_set_class_weight=(1.0,) * len(RARE),
+                **options,
+            )
+            for name, form, weight, options in (
+                ("balanced", "balanced", 6.0, RELAXED),
+                ("balanced", "balanced", 2.0, RELAXED),
+                ("plain", "mean", 2.8, no_options),
+            )
+        },
         "balanced6-batch": level_set(6.0, "balanced", per_image=False, **RELAXED),
     }
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)

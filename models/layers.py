@@ -7,6 +7,7 @@ a stride 8 net from 8i to 8i + 7.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -50,8 +51,10 @@ class PadToStride(_OutputStrideLayer):
 
     def _paddings(self, images: tf.Tensor) -> list[list[Any]]:
         height, width = _size(images)
-        bottom = -(height - 1) % self.stride
-        right = -(width - 1) % self.stride
+        # Of positive numbers: other runtimes' remainders of negative ones differ.
+        bottom, right = (
+            (self.stride - (n - 1) % self.stride) % self.stride for n in (height, width)
+        )
         return [[0, 0], [0, bottom], [0, right], [0, 0]]
 
 
@@ -228,23 +231,65 @@ class BilinearKernel(keras.initializers.Initializer):
 
 @compat.register
 class ScaleImage(keras.layers.Layer):
-    """Resizes pictures by a factor, bilinear and antialiased."""
+    """Resizes pictures by a factor, bilinear and antialiased.
+
+    Attributes:
+        portable: whether it is to be traced in operations that other runtimes have,
+            too. They have none for TensorFlow's antialiased resize, which is faster.
+    """
 
     def __init__(self, scale: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = scale
+        self.portable = False
         # XLA has no antialiased resize; Keras 3's jit_compile="auto" asks.
         self.supports_jit = False
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, 3) to (B, max(1, round(scale·H)), …, 3), float32."""
-        size = tf.cast(tf.shape(images)[1:3], tf.float32) * self.scale
-        size = tf.maximum(tf.cast(tf.round(size), tf.int32), 1)
-        return tf.image.resize(images, size, antialias=True)
+        lengths = tf.shape(images)[1:3]
+        size = tf.round(tf.cast(lengths, tf.float32) * self.scale)
+        size = tf.maximum(tf.cast(size, tf.int32), 1)
+        if not self.portable:
+            return tf.image.resize(images, size, antialias=True)
+        images = tf.cast(images, tf.float32)
+        # An axis of n becomes round(scale·n): n is less than 1.5/scale times it.
+        taps = 2 * math.ceil(max(1.5 / self.scale, 1.0)) + 1
+        for axis in (1, 2):
+            images = _resampled(images, axis, size[axis - 1], taps)
+        return images
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this layer."""
         return {**super().get_config(), "scale": self.scale}
+
+
+def _resampled(images: tf.Tensor, axis: int, size: tf.Tensor, taps: int) -> tf.Tensor:
+    """Resizes an axis of (B, H, W, C) by a triangle as wide as two new pixels.
+
+    Args:
+        images: float32.
+        axis: 1 or 2.
+        size: its new length.
+        taps: at least how many old pixels a triangle covers.
+    """
+    length = tf.shape(images)[axis]
+    ratio = tf.cast(length, tf.float32) / tf.cast(size, tf.float32)
+    width = tf.maximum(ratio, 1.0)
+    centres = (tf.range(tf.cast(size, tf.float32)) + 0.5) * ratio - 0.5
+    first = tf.math.ceil(centres - width)
+    last = tf.cast(length - 1, tf.float32)
+    shape = [1, -1, 1, 1] if axis == 1 else [1, 1, -1, 1]
+    total, weights = 0.0, 0.0
+    for tap in range(taps):
+        place = first + tap
+        weight = tf.maximum(1 - tf.abs(place - centres) / width, 0.0)
+        inside = tf.clip_by_value(place, 0.0, last)
+        weight = tf.where(place == inside, weight, 0.0)
+        taken = tf.gather(images, tf.cast(inside, tf.int32), axis=axis)
+        total += taken * tf.reshape(weight, shape)
+        weights += weight
+    return total / tf.reshape(weights, shape)
 
 
 @compat.register

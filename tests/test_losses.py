@@ -436,6 +436,7 @@ def test_configuration_round_trip(loss: type[LevelSetLoss]) -> None:
     }
     if loss is CrossEntropyLevelSetLoss:
         options |= {"level_set_weight": 0.25, "jit_compile": False}
+        options["level_set_class_weight"] = [2.0, 1.0, 0.0, 1.0]
     first = loss(**options)
     assert first.get_config() == options
     second = keras.losses.deserialize(keras.losses.serialize(first))
@@ -482,6 +483,7 @@ def test_fit_with_weights_and_class_names_of_keras(tmp_path: Path) -> None:
         {"normalization": "correlation", "signed": True},
         {"heaviside": "logit", "epsilon": 2.0},
         {"class_weight": {0: 1.0, 1: 2.0}},
+        {"level_set_class_weight": [1.0, -1.0]},
         {"dtype": "int32"},
         {"reduction": "SUM"},
     ],
@@ -489,6 +491,24 @@ def test_fit_with_weights_and_class_names_of_keras(tmp_path: Path) -> None:
 def test_bad_arguments_raise(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"Expected|Invalid"):
         CrossEntropyLevelSetLoss(**options)
+
+
+@pytest.mark.parametrize("heaviside", ["mahf", "ahf"])
+def test_energies_can_have_class_weights_of_their_own(heaviside: str) -> None:
+    # One heaviside is computed jointly with the cross-entropy, the other is not.
+    labels, logits = pictures()
+    ours, theirs = [2.0, 0.5, 1.0, 3.0], [0.0, 1.0, 4.0, 1.0]
+    options: dict[str, Any] = {**ON_LOGITS, "heaviside": heaviside}
+    both = CrossEntropyLevelSetLoss(
+        0.3, class_weight=ours, level_set_class_weight=theirs, **options
+    )
+    cross_entropy = CrossEntropyLevelSetLoss(0.0, class_weight=ours, **options)
+    energy = LevelSetLoss(class_weight=theirs, **options)
+    expected = cross_entropy(labels, logits) + 0.3 * energy(labels, logits)
+    np.testing.assert_allclose(both(labels, logits), expected, rtol=1e-6)
+    wrong = CrossEntropyLevelSetLoss(0.3, level_set_class_weight=[1.0], **options)
+    with pytest.raises(ValueError, match="4 numbers, one a class"):
+        wrong(labels, logits)
 
 
 def test_class_weights_are_one_a_class() -> None:

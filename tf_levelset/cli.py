@@ -34,6 +34,7 @@ from tf_levelset.export import export
 from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.models import list_models
+from tf_levelset.onnx import export_onnx
 from tf_levelset.prediction import Outputs, claim, find_inputs, predict
 from tf_levelset.published import COLUMNS, TABLES
 from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke, with_model
@@ -201,6 +202,12 @@ def _add_export(commands: Any) -> None:
     command.add_argument("model", type=Path, help="a .keras file, or a loss's folder")
     command.add_argument("folder", type=Path, help="gets a numbered version folder")
     command.add_argument("--version", type=int, help="default: the next")
+    command.add_argument(
+        "--portable",
+        action="store_true",
+        help="leave out what OpenVINO and ONNX do not have",
+    )
+    command.add_argument("--onnx", type=Path, help="also write this ONNX file")
     command.set_defaults(command=_export, if_stopped="Stopped.")
 
 
@@ -601,7 +608,13 @@ def _export(options: argparse.Namespace) -> None:
     model = keras.models.load_model(path, compile=False)
     names = path.with_name(CLASSES_FILE)
     class_names = read_json(names) if names.exists() else ()
-    print(export(model, options.folder, class_names, options.version))
+    portable = options.portable or options.onnx is not None
+    version = export(
+        model, options.folder, class_names, options.version, portable=portable
+    )
+    print(version)
+    if options.onnx is not None:
+        print(export_onnx(version, options.onnx))
 
 
 def _check_data(options: argparse.Namespace) -> None:

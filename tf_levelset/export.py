@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -14,6 +15,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
+
+from tf_levelset.models.layers import ScaleImage
+from tf_levelset.warmup import WARMUP_FILE, write_warmup
 
 MAX_CLASSES = 256
 """Masks are uint8."""
@@ -88,6 +92,9 @@ def export(
     folder: Path,
     class_names: Sequence[str] = (),
     version: int | None = None,
+    *,
+    portable: bool = False,
+    warmup_size: tuple[int, int] = (129, 129),
 ) -> Path:
     """Writes a model as a SavedModel, whole or not at all.
 
@@ -103,6 +110,11 @@ def export(
             Serving expects.
         class_names: written beside the model as assets.extra/classes.json, if given.
         version: positive number; by default the next after those that are there.
+        portable: leave out what other runtimes than TensorFlow cannot read: OpenVINO
+            then reads the SavedModel, and tf2onnx converts it. A model that shrinks its
+            pictures first (`input_scale`) does so more slowly.
+        warmup_size: height and width of the picture that TensorFlow Serving sends to
+            each endpoint before a version takes its first request.
 
     Returns:
         The version's folder.
@@ -124,16 +136,17 @@ def export(
     # Written beside its place under a name that no server reads, then renamed.
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
-        serving = Serving(model)
+        with _traced(model, portable):
+            serving = Serving(model)
         signatures = {
             "serving_default": serving.serving_default,
             "uint8": serving.uint8,
             "encoded": serving.encoded,
         }
         tf.saved_model.save(serving, str(partial), signatures=signatures)
+        extra = partial / "assets.extra"
+        write_warmup(extra / WARMUP_FILE, warmup_size)
         if class_names:
-            extra = partial / "assets.extra"
-            extra.mkdir()
             (extra / "classes.json").write_text(json.dumps(list(class_names)))
         partial.chmod(0o755)
         os.rename(partial, target)
@@ -141,6 +154,27 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return target
+
+
+@contextlib.contextmanager
+def _traced(model: keras.Model, portable: bool) -> Iterator[None]:
+    """Has a model's layers traced for other runtimes, or not, for a while."""
+    layers = [layer for layer in _layers(model) if isinstance(layer, ScaleImage)]
+    for layer in layers:
+        layer.portable = portable
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.portable = False
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """A model's layers, and those of models in it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
 
 
 def _check(model: keras.Model, class_names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_levelset import combined_loss, compat
 from tf_levelset.combined_loss import Options, combined_losses
-from tf_levelset.energy import check_options, energy_density
+from tf_levelset.energy import check_class_weight, check_options, energy_density
 from tf_levelset.fusion import is_worth_compiling
 from tf_levelset.labels import Labels
 from tf_levelset.segmentation_loss import (
@@ -114,14 +114,18 @@ class LevelSetLoss(SegmentationLoss):
             from_logits=self.from_logits,
             heaviside=self.heaviside,
             epsilon=self.epsilon,
-            class_weight=self.class_weight,
+            class_weight=self._energy_class_weight(),
             normalization=self.normalization,
             signed=self.signed,
         )
         return scaled(density, labels)
 
+    def _energy_class_weight(self) -> list[float] | None:
+        return self.class_weight
+
     def _regions(self, labels: Labels, scores: tf.Tensor) -> tuple[Labels, tf.Tensor]:
         """What has regions of its own a row: the images, or the batch as one."""
+        check_class_weight(self._energy_class_weight(), scores.shape[-1])
         if self.per_image:
             return labels, scores
         return (
@@ -161,6 +165,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         ignore_class: label of void pixels; the cross-entropy is a mean over the others.
         class_weight: C numbers; they multiply the cross-entropy of the class's pixels
             and the class's energy.
+        level_set_class_weight: C numbers that multiply the classes' energies instead.
         normalization: "sum", "mean", "scale_free", "correlation" or "balanced".
         signed: whether an anticorrelated class costs 2 T_l − E_l.
         per_image: whether each image has regions of its own.
@@ -195,6 +200,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         epsilon: float = 1 / 20,
         ignore_class: int | None = None,
         class_weight: Sequence[float] | None = None,
+        level_set_class_weight: Sequence[float] | None = None,
         normalization: str = "sum",
         signed: bool = False,
         per_image: bool = True,
@@ -226,7 +232,13 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             name=name,
             dtype=dtype,
         )
+        check_options(heaviside, epsilon, normalization, level_set_class_weight, signed)
         self.level_set_weight = level_set_weight
+        self.level_set_class_weight = (
+            None
+            if level_set_class_weight is None
+            else [float(w) for w in level_set_class_weight]
+        )
         self.jit_compile = jit_compile
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
@@ -240,6 +252,11 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             losses += self.level_set_weight * super().pixel_losses(labels, scores)
         return losses
 
+    def _energy_class_weight(self) -> list[float] | None:
+        if self.level_set_class_weight is None:
+            return self.class_weight
+        return self.level_set_class_weight
+
     def _combined_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """The same, from one softmax."""
         weights = self._weigh_classes(tf.cast(labels.valid, scores.dtype), labels)
@@ -251,7 +268,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
                 level_set_weight=self.level_set_weight,
                 heaviside=self.heaviside,
                 epsilon=self.epsilon,
-                class_weight=self.class_weight,
+                class_weight=self._energy_class_weight(),
                 normalization=self.normalization,
                 signed=self.signed,
             ),
@@ -272,5 +289,6 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         return {
             **super().get_config(),
             "level_set_weight": self.level_set_weight,
+            "level_set_class_weight": self.level_set_class_weight,
             "jit_compile": self.jit_compile,
         }

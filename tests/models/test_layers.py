@@ -16,6 +16,7 @@ from tf_levelset.models.layers import (
     PadToStride,
     PadWithMean,
     ResizeLike,
+    ScaleImage,
     ScaleToStride,
     Upsample2x,
 )
@@ -194,3 +195,36 @@ def test_maps_are_resized_corner_to_corner(
 def test_configurations_recreate(layer: keras.layers.Layer) -> None:
     again = type(layer).from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
+
+
+# --- Shrinking ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    scale=st.floats(0.1, 1.5),
+)
+def test_portable_resize_is_tensorflows_antialiased_one(
+    height: int, width: int, scale: float
+) -> None:
+    images = noise(2, height, width, 3)
+    layer = ScaleImage(scale)
+    expected = layer(images)
+    layer.portable = True
+    # The same operations in float32, in another order.
+    np.testing.assert_allclose(layer(images), expected, atol=1e-3)
+
+
+def test_portable_resize_keeps_sizes_free_and_compiles() -> None:
+    layer = ScaleImage(1 / 3)
+    layer.portable = True
+    images = noise(1, 17, 30, 3)
+    free = tf.function(
+        layer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)]
+    )
+    expected = tf.image.resize(images, (6, 10), antialias=True)
+    np.testing.assert_allclose(free(images), expected, atol=1e-4)
+    compiled = tf.function(layer, jit_compile=True)
+    np.testing.assert_allclose(compiled(images), expected, atol=1e-4)

@@ -1,0 +1,112 @@
+"""Exported models in other runtimes than TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_levelset.export import export
+from tf_levelset.models import create_model
+from tf_levelset.onnx import export_onnx
+
+SIZES = [(65, 81), (40, 33), (9, 50)]
+SAME = 0.999
+"""The share of pixels on which masks have to agree."""
+
+MODELS = ["largefov", "shrunk", "fcn8s", "msc"]
+
+
+def model_of(name: str) -> keras.Model:
+    """A net whose masks hold several classes: a fresh one says the same of all."""
+    net = fresh(name)
+    logits = np.asarray(net(picture(SIZES[0]), training=False))
+    spread = keras.layers.Normalization(
+        mean=logits.mean((0, 1, 2)), variance=logits.var((0, 1, 2))
+    )
+    return keras.Model(net.inputs[0], spread(net.outputs[0]))
+
+
+def fresh(name: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    if name == "fcn8s":
+        options = {"width": 0.05, "depth": 0.1, "freeze_batch_norm": False}
+        return create_model("fcn8s_resnet101", 4, **options)
+    net = "deeplab_msc_largefov" if name == "msc" else "deeplab_largefov"
+    options = {"width": 0.05, "dilation": 2}
+    if name == "shrunk":
+        options["input_scale"] = 1 / 3
+    return create_model(net, 4, **options)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[keras.Model, Path]:
+    model = model_of(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    return model, export(model, folder, portable=True)
+
+
+def picture(size: tuple[int, int]) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    squares = rng.uniform(0, 255, (2, -(-size[0] // 6), -(-size[1] // 6), 3))
+    large = squares.repeat(6, axis=1).repeat(6, axis=2)
+    return large[:, : size[0], : size[1]].astype(np.float32)
+
+
+def assert_same(
+    model: keras.Model, mask: np.ndarray, probabilities: np.ndarray
+) -> None:
+    """Holds answers for `picture(size)` against the Keras model's."""
+    size = mask.shape[1:]
+    expected = tf.nn.softmax(model(picture(size), training=False)).numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+    assert len(np.unique(mask)) > 1
+    assert (mask == expected.argmax(-1)).mean() >= SAME
+
+
+def test_openvino_reads_the_saved_model(exported: tuple[keras.Model, Path]) -> None:
+    openvino = pytest.importorskip("openvino")
+    model, folder = exported
+    # The CPU's default precision is half where it has it.
+    compiled = openvino.Core().compile_model(
+        openvino.convert_model(str(folder)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    for size in SIZES:
+        outputs = compiled(picture(size))
+        assert_same(model, outputs["mask"], outputs["probabilities"])
+
+
+def test_onnx_runtime_runs_the_converted_model(
+    exported: tuple[keras.Model, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, folder = exported
+    path = export_onnx(folder, tmp_path / "model.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+    for size in SIZES:
+        answers = session.run(["mask", "probabilities"], {"images": picture(size)})
+        assert_same(model, *answers)
+
+
+def test_what_onnx_does_not_have_raises(tmp_path: Path) -> None:
+    pytest.importorskip("tf2onnx")
+    folder = export(model_of("shrunk"), tmp_path)
+    with pytest.raises(ValueError, match="a portable export"):
+        export_onnx(folder, tmp_path / "model.onnx")
+
+
+def test_tf2onnx_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ImportError, match=r"tf_levelset\[runtimes\]"):
+        export_onnx(tmp_path, tmp_path / "model.onnx")
