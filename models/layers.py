@@ -51,7 +51,7 @@ class PadToStride(_OutputStrideLayer):
 
     def _paddings(self, images: tf.Tensor) -> list[list[Any]]:
         height, width = _size(images)
-        # Of positive numbers: other runtimes' remainders of negative ones differ.
+        # Of positive numbers: see `CropToStride`.
         bottom, right = (
             (self.stride - (n - 1) % self.stride) % self.stride for n in (height, width)
         )
@@ -151,8 +151,9 @@ class CropToStride(_OutputStrideLayer):
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, ⌈H/stride⌉, …, C)."""
         x, images = inputs
-        height, width = _size(images)
-        return x[:, : -(-height // self.stride), : -(-width // self.stride)]
+        # Of positive numbers: other runtimes' quotients of negative ones differ.
+        height, width = ((n + self.stride - 1) // self.stride for n in _size(images))
+        return x[:, :height, :width]
 
 
 @compat.register

