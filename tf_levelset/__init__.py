@@ -7,6 +7,7 @@ so that saved models load without `custom_objects`.
 from tf_levelset import datasets, models
 from tf_levelset._version import __version__
 from tf_levelset.boundary_metrics import BoundaryIoU, SmallObjectRecall, TrimapIoU
+from tf_levelset.callbacks import WeightRamp
 from tf_levelset.comparison_losses import (
     ActiveContourLoss,
     BoundaryLoss,
@@ -48,6 +49,7 @@ __all__ = [
     "PixelAccuracy",
     "SmallObjectRecall",
     "TrimapIoU",
+    "WeightRamp",
     "__version__",
     "datasets",
     "level_set_energy",

@@ -47,7 +47,8 @@ _BELOW = {"mahf": -float("inf"), "logit": -0.5}
 class Options(NamedTuple):
     """Options of the energy; see `energy.level_set_energy`."""
 
-    level_set_weight: float
+    level_set_weight: tf.Tensor
+    """A float64 scalar."""
     heaviside: str
     epsilon: float
     class_weight: Sequence[float] | None

@@ -158,7 +158,9 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
     Args:
         level_set_weight: λ, zero or more. With 0 the loss is Keras'
             `SparseCategoricalCrossentropy(from_logits, ignore_class)`, but that a
-            batch of nothing but void is 0.0 in every version of Keras.
+            batch of nothing but void is 0.0 in every version of Keras. Or a
+            `tf.Variable`, whose value counts in each step (`callbacks.WeightRamp`); the
+            configuration has the value of the moment.
         from_logits: see `LevelSetLoss`, and so the others.
         heaviside: "mahf", "ahf", "hf" or "logit".
         epsilon: width ε of the Heaviside function.
@@ -194,7 +196,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
 
     def __init__(
         self,
-        level_set_weight: float = 4e-4,
+        level_set_weight: float | tf.Variable = 4e-4,
         from_logits: bool = False,
         heaviside: str = "mahf",
         epsilon: float = 1 / 20,
@@ -209,7 +211,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         name: str | None = "cross_entropy_level_set_loss",
         dtype: Any = None,
     ) -> None:
-        if not 0 <= level_set_weight < float("inf"):
+        if not 0 <= float(level_set_weight) < float("inf"):
             raise ValueError(
                 "Expected `level_set_weight` to be a finite number of zero or more. "
                 f"Received: {level_set_weight!r}"
@@ -244,13 +246,25 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns losses (B, N) whose mean over all positions is Eq. 8."""
         joint = self.from_logits and self.heaviside in combined_loss.HEAVISIDES
-        if joint and self.level_set_weight > 0:
+        if joint and not self._is_cross_entropy():
             return self._combined_losses(labels, scores)
         losses = cross_entropy(labels, scores, self.from_logits)
         losses = self._mean_of_valid(self._weigh_classes(losses, labels), labels)
-        if self.level_set_weight > 0:
-            losses += self.level_set_weight * super().pixel_losses(labels, scores)
+        if not self._is_cross_entropy():
+            weight = self._weight(losses.dtype)
+            losses += weight * super().pixel_losses(labels, scores)
         return losses
+
+    def _is_cross_entropy(self) -> bool:
+        """Whether λ is 0 for ever, so that nothing of the energy is computed."""
+        is_fixed = not isinstance(self.level_set_weight, tf.Variable)
+        return is_fixed and self.level_set_weight == 0
+
+    def _weight(self, dtype: tf.DType) -> tf.Tensor:
+        """λ at this step; a number keeps all of its digits."""
+        if isinstance(self.level_set_weight, tf.Variable):
+            return tf.cast(self.level_set_weight, dtype)
+        return tf.constant(self.level_set_weight, dtype)
 
     def _energy_class_weight(self) -> list[float] | None:
         if self.level_set_class_weight is None:
@@ -265,7 +279,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             *self._regions(labels, scores),
             rows(weights, self.per_image),
             Options(
-                level_set_weight=self.level_set_weight,
+                level_set_weight=self._weight(tf.float64),
                 heaviside=self.heaviside,
                 epsilon=self.epsilon,
                 class_weight=self._energy_class_weight(),
@@ -288,7 +302,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         """Returns the arguments that recreate this loss."""
         return {
             **super().get_config(),
-            "level_set_weight": self.level_set_weight,
+            "level_set_weight": float(self.level_set_weight),
             "level_set_class_weight": self.level_set_class_weight,
             "jit_compile": self.jit_compile,
         }
