@@ -26,6 +26,7 @@ from experiments.report import (
 from experiments.statistics import mean_with_interval
 from experiments.sweeps import (
     BASELINES,
+    BORROWED,
     CHOSEN,
     HEADLINE,
     NETS,
@@ -304,8 +305,7 @@ def costs_table(results: Results) -> str:
     rows = [("command", "runs", "of", "training, hours")]
     for name, make in SWEEPS.items():
         runs = results.get(name, ())
-        # Cross-entropy's runs from scratch are those of the starts.
-        ours = [r for r in runs if name != "from_scratch" or r["arm"] != "ce"]
+        ours = [r for r in runs if name not in BORROWED or r["arm"] != "ce"]
         hours = sum(run["training_seconds"] for run in ours) / 3600
         rows.append(
             (
@@ -423,10 +423,9 @@ def drawings(results: Results) -> dict[str, Drawing]:
             shown = [run for run in runs if run["arm"] in HEADLINE]
             drawn[f"{title}-curves"] = plots.curves(shown, HEADLINE)
     if "sensitivity" in results:
-        # Cross-entropy's run of the pair is the tuning's.
-        runs = [*results["sensitivity"], *results.get("tuning", ())]
+        values = by_arm(results["sensitivity"], MEAN_IOU)
         for form in (PLAIN, BEST):
-            grid = heat_map_of(form, by_arm(runs, MEAN_IOU))
+            grid = heat_map_of(form, values)
             if grid is not None:
                 drawn[f"sensitivity-{form}"] = grid
     return drawn
@@ -438,7 +437,7 @@ def heat_map_of(
     """A form's gain over its weight and width, if all of its arms FORM,λ,ε have run."""
     trials = SWEEPS["sensitivity"]()
     arms = [t.arm for t in trials if t.arm.startswith(f"{form},")]
-    baseline = BASELINES["tuning"]
+    baseline = BASELINES["sensitivity"]
     if not {baseline, *arms} <= set(values):
         return None
     weights, widths = (

@@ -11,16 +11,13 @@ from experiments.statistics import (
     mean_with_interval,
     paired_difference,
 )
-from experiments.sweeps import start_arm
-from experiments.trials import STARTS
+from experiments.sweeps import BORROWED
 from tf_levelset.evaluation import TRIMAP_WIDTHS, table
 from tf_levelset.files import read_json
 
 Result = Mapping[str, Any]
 Pair = tuple[str, int, str]
 """Fold, seed and the digest of the weights that a run began with."""
-
-FROM_SCRATCH = "from_scratch"
 
 Figure = Callable[[Result], float | None]
 """What is reported of an evaluation, in [0, 1]."""
@@ -56,14 +53,12 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def read_sweep(folder: Path, name: str) -> list[Result]:
-    """Reads a sweep of a folder of results.
-
-    Cross-entropy's runs from scratch are those of the starts.
-    """
+    """Reads a sweep of a folder of results, with what it borrows, see `BORROWED`."""
     runs = read_results(folder / name)
-    if name == FROM_SCRATCH:
-        starts = read_results(folder / STARTS)
-        runs += [{**run, "arm": "ce"} for run in starts if run["arm"] == start_arm()]
+    if name in BORROWED:
+        sweep, arm = BORROWED[name]
+        others = read_results(folder / sweep)
+        runs += [{**run, "arm": "ce"} for run in others if run["arm"] == arm]
     return runs
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from experiments.trials import OFFICIAL, Trial
+from experiments.trials import OFFICIAL, STARTS, Trial
 from tf_levelset.datasets import Augmentation
 from tf_levelset.datasets.camvid import TAILS
 from tf_levelset.recipes import RECIPES, Recipe
@@ -386,13 +386,20 @@ SWEEPS: dict[str, Callable[[], list[Trial]]] = {
 }
 """By name, what makes a sweep's trials."""
 
+BORROWED = {
+    "from_scratch": (STARTS, start_arm()),
+    "further_forms": ("tuning", f"ce-{RATE:g}"),
+    "sensitivity": ("tuning", f"ce-{RATE:g}"),
+}
+"""By sweep, whose runs of which arm are its cross-entropy's, its arm "ce"."""
+
 BASELINES = {
     "starts": "deeplab_largefov-stride8",
     "first_look": "ce",
-    "tuning": "ce-0.02",
+    "tuning": f"ce-{RATE:g}",
     "first_forms": "ce",
-    "further_forms": "ce-rare",
-    "sensitivity": "plain,2.8,0.05",
+    "further_forms": "ce",
+    "sensitivity": "ce",
     "official": "ce",
     "drives": "ce",
     "from_scratch": "ce",

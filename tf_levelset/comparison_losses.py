@@ -992,7 +992,7 @@ class ActiveContourLoss(SegmentationLoss):
     With P a class's probabilities, G its truth, and c1 = 1 and c2 = 0 held fixed, which
     is where it differs from the level set loss,
 
-        L = length · √(|∇P|² + 1e-8) + λ (μ P (G − c1)² + (1 − P) (G − c2)²),
+        L = length · √(‖∇P‖² + 1e-8) + λ (μ P (G − c1)² + (1 − P) (G − c2)²),
 
     as a mean over the valid pixels of an image, where the paper has a sum: so it does
     not depend on the resolution but for its length. ∇P are differences to the next

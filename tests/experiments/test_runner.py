@@ -10,7 +10,7 @@ import pytest
 
 from experiments import runner
 from experiments.runner import run_sweep
-from experiments.sweeps import BASELINES, SWEEPS
+from experiments.sweeps import BASELINES, BORROWED, SWEEPS
 from experiments.trials import Trial
 from tf_levelset.datasets import load_dataset
 from tf_levelset.files import read_json
@@ -32,9 +32,13 @@ def test_sweeps_are_sound(name: str) -> None:
     for trial in trials:
         assert trial.recipe.dataset == "camvid"
         build_loss(trial.recipe, trial.loss, ignore_class=255)
-    # Cross-entropy's runs from scratch are those of the starts.
-    if name not in ("starts", "from_scratch"):
-        assert BASELINES[name] in {trial.arm for trial in trials}
+    arms = {trial.arm for trial in trials}
+    if name in BORROWED:
+        sweep, arm = BORROWED[name]
+        assert arm in {trial.arm for trial in SWEEPS[sweep]()}
+        assert "ce" not in arms
+    elif name != "starts":
+        assert BASELINES[name] in arms
 
 
 @pytest.mark.parametrize("name", sorted(SWEEPS))
