@@ -1,0 +1,148 @@
+"""The loss in models that are not this package's, trained for a few steps by `fit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tf_levelset import (
+    CrossEntropyLevelSetLoss,
+    LevelSetEnergy,
+    MeanIoU,
+    WeightRamp,
+)
+
+LOSS: dict[str, Any] = {
+    "level_set_weight": 1.0,
+    "normalization": "mean",
+    "from_logits": True,
+    "ignore_class": 255,
+}
+
+
+def u_net(num_classes: int, depth: int = 2) -> keras.Model:
+    """A U-Net in ten lines."""
+    x = inputs = keras.Input((None, None, 3))
+    skips = []
+    for i in range(depth):
+        x = layers.Conv2D(8 * 2**i, 3, padding="same", activation="relu")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    for i, skip in reversed(list(enumerate(skips))):
+        x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
+        x = layers.Conv2D(8 * 2**i, 3, padding="same", activation="relu")(x)
+    return keras.Model(inputs, layers.Conv2D(num_classes, 1)(x))
+
+
+def encoder_and_decoder(num_classes: int) -> keras.Model:
+    """Keras' MobileNetV2 as the encoder, as segmentation_models builds them."""
+    encoder = keras.applications.MobileNetV2(
+        input_shape=(64, 64, 3), alpha=0.35, include_top=False, weights=None
+    )
+    taken = ("block_1_expand_relu", "block_3_expand_relu", "block_6_expand_relu")
+    skips = [encoder.get_layer(name).output for name in taken]
+    x = encoder.get_layer("block_13_expand_relu").output
+    for skip in reversed(skips):
+        x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
+        x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    logits = layers.Conv2D(num_classes, 3, padding="same")(layers.UpSampling2D()(x))
+    return keras.Model(encoder.inputs[0], logits)
+
+
+def disks(shape: tuple[int, ...], batch: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Bright disks or balls on dark ground, and labels 0 and 1, with some void."""
+    rng = np.random.default_rng(0)
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    centres = rng.uniform(-0.3, 0.3, (batch, len(shape)))
+    distance = [
+        sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True))
+        for centre in centres
+    ]
+    labels = (np.array(distance) < 0.3).astype(np.int32)
+    images = labels[..., np.newaxis] + rng.normal(0, 0.2, (batch, *shape, 3))
+    labels[rng.random(labels.shape) < 0.05] = 255
+    return images.astype(np.float32), labels
+
+
+def assert_learns(
+    model: keras.Model, data: tuple[np.ndarray, np.ndarray], **options: Any
+) -> None:
+    """The loss falls, and both of its parts are there."""
+    loss = CrossEntropyLevelSetLoss(**{**LOSS, **options})
+    energy = LevelSetEnergy(from_logits=True, ignore_class=255)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=[energy])
+    history = model.fit(*data, epochs=4, batch_size=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    keras.utils.set_random_seed(0)
+
+
+@pytest.mark.parametrize("form", ["mean", "scale_free", "balanced"])
+def test_a_u_net(form: str) -> None:
+    options = {} if form == "mean" else {"heaviside": "logit", "epsilon": 1.0}
+    assert_learns(u_net(2), disks((32, 40)), normalization=form, **options)
+
+
+def test_an_encoder_and_a_decoder() -> None:
+    assert_learns(encoder_and_decoder(2), disks((64, 64)))
+
+
+def test_binary_segmentation_with_a_sigmoid() -> None:
+    net = u_net(1)
+    assert_learns(net, disks((32, 40)))
+    # The same, of probabilities.
+    probabilities = keras.Model(
+        net.inputs[0], layers.Activation("sigmoid")(net.outputs[0])
+    )
+    images, labels = disks((32, 40))
+    of_logits = CrossEntropyLevelSetLoss(**LOSS)(labels, net(images))
+    options = {**LOSS, "from_logits": False}
+    of_probabilities = CrossEntropyLevelSetLoss(**options)(
+        labels, probabilities(images)
+    )
+    np.testing.assert_allclose(of_probabilities, of_logits, rtol=1e-4)
+
+
+def test_volumes() -> None:
+    inputs = keras.Input((12, 16, 14, 3))
+    x = layers.Conv3D(8, 3, padding="same", activation="relu")(inputs)
+    net = keras.Model(inputs, layers.Conv3D(2, 1)(x))
+    assert_learns(net, disks((12, 16, 14)))
+
+
+def test_several_outputs_with_losses_of_their_own() -> None:
+    net = u_net(2)
+    features = net.layers[-2].output
+    both = keras.Model(net.inputs[0], [net.outputs[0], layers.Conv2D(2, 1)(features)])
+    loss = CrossEntropyLevelSetLoss(**LOSS)
+    images, labels = disks((32, 40))
+    both.compile("sgd", [loss, CrossEntropyLevelSetLoss(**LOSS)])
+    history = both.fit(images, [labels, labels], epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_a_ramp_and_metrics_beside_it() -> None:
+    net, (images, labels) = u_net(2), disks((32, 40))
+    weight = tf.Variable(0.0, trainable=False)
+    loss = CrossEntropyLevelSetLoss(**{**LOSS, "level_set_weight": weight})
+    metric = MeanIoU(2, ignore_class=255, sparse_y_pred=False)
+    net.compile(keras.optimizers.Adam(0.01), loss, metrics=[metric])
+    history = net.fit(
+        images,
+        labels,
+        epochs=8,
+        batch_size=2,
+        verbose=0,
+        callbacks=[WeightRamp(weight, 2.0, steps=10)],
+    ).history
+    assert float(weight) == 2.0
+    assert history["mean_io_u"][-1] > 0.9
