@@ -21,6 +21,7 @@ import tensorflow as tf
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import evaluation_dataset
 from tf_levelset.energy import level_set_energy
+from tf_levelset.figures import diverging
 from tf_levelset.visualize import colourize, grid, write_png
 
 SAMPLE = 0
@@ -53,10 +54,7 @@ def push(labels: np.ndarray, logits: np.ndarray, level_set: bool) -> np.ndarray:
 
 def signed_colours(values: np.ndarray) -> np.ndarray:
     """Red for positive, white for zero, blue for negative, uint8 (H, W, 3)."""
-    values = values / np.abs(values).max()
-    up, down = np.clip(values, 0, 1), np.clip(-values, 0, 1)
-    colours = np.stack([1 - down, 1 - up - down, 1 - up], axis=-1)
-    return np.round(255 * colours).astype(np.uint8)
+    return diverging(values / np.abs(values).max())
 
 
 def main(path: Path) -> None:

@@ -372,6 +372,23 @@ def test_predict_refuses_what_does_not_go_together(
     assert message in capsys.readouterr().err
 
 
+def test_figures_are_drawn_of_a_run(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["figures", str(finished_run), "--output", str(tmp_path / "out")]
+    assert cli.main(arguments) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(paths) == 2
+    for path, kind in zip(paths, ("level_sets", "zooms"), strict=True):
+        assert path.name.endswith(f"-{kind}.png")
+        # Of both losses: image, truth, and three or one a loss.
+        with Image.open(path) as drawn:
+            width = drawn.width
+        assert width == {"level_sets": 8 * 204 - 4, "zooms": 4 * 244 - 4}[kind]
+    assert cli.main([*arguments, "--classes", "unicorn"]) == 1
+    assert "a class such as" in capsys.readouterr().err
+
+
 def test_evaluate_says_which_dataset_is_missing(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset.crf import PRESETS, DenseCRF, refined
-from tf_levelset.datasets import Source, list_datasets, load_dataset
+from tf_levelset.datasets import (
+    Source,
+    evaluation_dataset,
+    list_datasets,
+    load_dataset,
+    subset,
+)
 from tf_levelset.datasets.faults import error_of
 from tf_levelset.datasets.verification import Verified, load_verified
 from tf_levelset.datasets.voc import voc_palette
@@ -31,6 +37,7 @@ from tf_levelset.evaluation import (
     table,
 )
 from tf_levelset.export import export
+from tf_levelset.figures import level_set_panel, zoomed_panel
 from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.models import list_models
@@ -89,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     _add_tables(commands)
     _add_check_data(commands)
     _add_predict(commands)
+    _add_figures(commands)
     return top
 
 
@@ -279,6 +287,22 @@ def _add_predict(commands: Any) -> None:
         command=_predict,
         if_stopped="Stopped; what was done is kept. The same command goes on.",
     )
+
+
+def _add_figures(commands: Any) -> None:
+    command = commands.add_parser(
+        "figures",
+        help="draw what the level set loss sees: level sets, regions, energies, zooms",
+    )
+    command.add_argument("path", type=Path, help="a run folder, or a model's file")
+    _add_dataset(command, None)
+    command.add_argument("--split", help="default: what the run was judged on, or val")
+    command.add_argument("--samples", nargs="+", help="names; default: the first")
+    command.add_argument("--classes", nargs="+", help="default: those in the picture")
+    command.add_argument("--heaviside", choices=tuple(HEAVISIDES), default="mahf")
+    command.add_argument("--epsilon", type=float, default=1 / 20)
+    command.add_argument("--output", type=Path, default=Path("figures"))
+    command.set_defaults(command=_figures, if_stopped="Stopped.")
 
 
 _GROUPS = {
@@ -521,6 +545,46 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"Wrote {options.output}.")
     if faults:
         raise error_of("predict", faults)
+
+
+def _figures(options: argparse.Namespace) -> None:
+    predictors = load_predictors(options.path)
+    recipe = _recipe_for(options.path, options.dataset)
+    source = _source(options, recipe, options.split or recipe.val_split)
+    names = options.samples or source.sample_names[:1]
+    chosen = subset(source, [_index(source.sample_names, n, "sample") for n in names])
+    wanted = options.classes or source.class_names
+    classes = {n: _index(source.class_names, n, "class") for n in wanted}
+    samples = evaluation_dataset(chosen).as_numpy_iterator()
+    for name, (image, labels) in zip(names, samples, strict=True):
+        predictions = {
+            title or "prediction": predictor(image)
+            for title, predictor in predictors.items()
+        }
+        there = {n: c for n, c in classes.items() if (labels == c).any()}
+        drawings = {
+            "level_sets": level_set_panel(
+                image,
+                labels,
+                predictions,
+                there if options.classes is None else classes,
+                heaviside=options.heaviside,
+                epsilon=options.epsilon,
+                ignore_class=source.ignore_class,
+            ),
+            "zooms": zoomed_panel(image, labels, predictions, source.palette),
+        }
+        for kind, drawing in drawings.items():
+            path = options.output / f"{Path(name).name}-{kind}.png"
+            write_png(path, drawing)
+            print(path)
+
+
+def _index(names: Sequence[str], name: str, what: str) -> int:
+    if name not in names:
+        known = ", ".join(names[:20])
+        raise ValueError(f"Expected a {what} such as {known}. Received: {name!r}")
+    return list(names).index(name)
 
 
 def _tiling(options: argparse.Namespace) -> Tiling | None:
