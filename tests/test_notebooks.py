@@ -1,0 +1,41 @@
+"""The notebooks run from their first cell to their last."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_two() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["camvid_pair", "first_steps"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path: Path, tmp_path: Path) -> None:
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    # Kept as they were run, pictures and all.
+    assert all(c["outputs"] for c in cells if c["cell_type"] == "code" and _shows(c))
+    script = tmp_path / "notebook.py"
+    script.write_text("\n\n".join(code))
+    found = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def _shows(cell: dict[str, list[str]]) -> bool:
+    """Whether a cell ends with a picture or prints."""
+    source = "".join(cell["source"])
+    last = source.splitlines()[-1]
+    return last.startswith("Image.fromarray") or "print(" in source
