@@ -342,7 +342,7 @@ def test_is_whole_or_not_there(
 def test_class_names_lie_beside_the_model(exported: Path, tmp_path: Path) -> None:
     names = json.loads((exported / "assets.extra" / "classes.json").read_text())
     assert names == list(NAMES)
-    assert not (export(tiny(2), tmp_path) / "assets.extra").exists()
+    assert not (export(tiny(2), tmp_path) / "assets.extra/classes.json").exists()
 
 
 def test_others_may_read_it(exported: Path) -> None:

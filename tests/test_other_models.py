@@ -134,7 +134,7 @@ def test_a_ramp_and_metrics_beside_it() -> None:
     net, (images, labels) = u_net(2), disks((32, 40))
     weight = tf.Variable(0.0, trainable=False)
     loss = CrossEntropyLevelSetLoss(**{**LOSS, "level_set_weight": weight})
-    metric = MeanIoU(2, ignore_class=255, sparse_y_pred=False)
+    metric = MeanIoU(2, ignore_class=255, sparse_y_pred=False, name="mean_iou")
     net.compile(keras.optimizers.Adam(0.01), loss, metrics=[metric])
     history = net.fit(
         images,
@@ -145,4 +145,4 @@ def test_a_ramp_and_metrics_beside_it() -> None:
         callbacks=[WeightRamp(weight, 2.0, steps=10)],
     ).history
     assert float(weight) == 2.0
-    assert history["mean_io_u"][-1] > 0.9
+    assert history["mean_iou"][-1] > 0.9

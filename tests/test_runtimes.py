@@ -17,7 +17,7 @@ SIZES = [(97, 129), (40, 33), (9, 50)]
 SAME = 0.999
 """The share of pixels on which masks have to agree."""
 
-MODELS = ["largefov", "shrunk", "fcn8s", "msc"]
+MODELS = ["shrunk", "fcn8s", "msc"]
 
 
 def model_of(name: str) -> keras.Model:
