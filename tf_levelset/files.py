@@ -11,13 +11,18 @@ from typing import Any
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file under another name first: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
         partial.write_bytes(content)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def partial_path(path: Path) -> Path:
+    """Where this process writes a file that gets its own name once it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import tensorflow as tf
+
+from tf_levelset.files import partial_path
 
 OPSET = 18
 
@@ -50,7 +51,7 @@ def export_onnx(saved_model: Path, path: Path) -> Path:
         raise ValueError(
             f"Expected a portable export (`portable=True`). Received: {saved_model}"
         )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tf2onnx.convert.from_function(
         serving,

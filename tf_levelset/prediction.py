@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from tf_levelset.datasets.faults import Fault
 from tf_levelset.datasets.folder import palette_png, read_image, read_index_labels
+from tf_levelset.datasets.image_masks import IMAGE_SUFFIXES
 from tf_levelset.evaluation import Predictor
-from tf_levelset.files import read_json, write_bytes, write_json
+from tf_levelset.files import partial_path, read_json, write_bytes, write_json
 from tf_levelset.tiled import Tiling, bands
 from tf_levelset.visualize import overlay
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 SETTINGS_FILE = "predict.json"
 
@@ -236,7 +236,7 @@ class _PartialArray:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self.partial = partial_path(path)
         self.array: np.memmap | None = None
 
     def write(self, top: int, band: np.ndarray, height: int) -> None:
