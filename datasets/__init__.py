@@ -13,7 +13,7 @@ A data set is a `Source`: pictures and labels reached by their index. From it,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # Modules, not the functions of the same names: those would hide the modules.
@@ -84,18 +84,19 @@ def load_dataset(
         A `Source`.
 
     Raises:
-        ValueError: If the name or an option is unknown, or `data_dir` is missing or
-            not needed.
+        ValueError: If the name or an option is unknown, a path is none, or `data_dir`
+            is missing or not needed.
         FileNotFoundError: If the data set's files are not there.
     """
-    if name in _GENERATED:
+    _check_paths({"data_dir": data_dir, **options})
+    if name in tuple(_GENERATED):
         if data_dir is not None:
             raise ValueError(
                 f"Expected no `data_dir` for {name!r}, which has no files. "
                 f"Received: {data_dir!r}"
             )
         return call_with_options(name, _GENERATED[name], split=split, **options)
-    if name not in _FROM_FILES:
+    if name not in tuple(_FROM_FILES):
         raise ValueError(
             f"Expected `name` to be one of {list_datasets()}. Received: {name!r}"
         )
@@ -104,3 +105,10 @@ def load_dataset(
             f"Expected `data_dir`, the folder of {name!r}. Received: data_dir=None"
         )
     return call_with_options(name, _FROM_FILES[name], data_dir, split=split, **options)
+
+
+def _check_paths(options: Mapping[str, Any]) -> None:
+    for option, value in options.items():
+        is_path = value is None or isinstance(value, str | os.PathLike)
+        if option.endswith(("_dir", "_file")) and not is_path:
+            raise ValueError(f"Expected `{option}` to be a path. Received: {value!r}")

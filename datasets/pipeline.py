@@ -219,7 +219,7 @@ def training_dataset(
     def sample(i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, labels = source.load(sample_index(i, seed, source.num_samples))
         image, labels, inside = augment_compactly(
-            image, labels, _fold(seed, _AUGMENTATION, i), augmentation
+            image, labels, sample_seed(i, seed), augmentation
         )
         if size is not None:
             image = tf.ensure_shape(image, (*size, 3))
@@ -243,6 +243,28 @@ def training_dataset(
         .map(finish)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def batch_names(
+    source: Source, step: int, *, batch_size: int, seed: int
+) -> tuple[str, ...]:
+    """Returns the names of the samples that `training_dataset` gives at a step.
+
+    Args:
+        source: As there.
+        step: The step, at least 0.
+        batch_size: As there.
+        seed: As there.
+
+    Returns:
+        `batch_size` names, in the batch's order.
+    """
+    first = step * batch_size
+    indices = (
+        sample_index(i, seed, source.num_samples)
+        for i in range(first, first + batch_size)
+    )
+    return tuple(source.sample_names[int(index)] for index in indices)
 
 
 def evaluation_dataset(source: Source) -> tf.data.Dataset:
@@ -298,6 +320,19 @@ def sample_index(i: tf.Tensor | int, seed: int, num_samples: int) -> tf.Tensor:
         seed=_fold(seed, _ORDER, epoch),
         max_index=tf.constant(num_samples - 1, tf.int64),
     )
+
+
+def sample_seed(i: tf.Tensor | int, seed: int) -> tf.Tensor:
+    """Returns the seed of the augmentation of sample i of a run.
+
+    Args:
+        i: The place in the run, an int64 scalar of at least 0.
+        seed: The run's seed.
+
+    Returns:
+        int64 (2,).
+    """
+    return _fold(seed, _AUGMENTATION, tf.cast(i, tf.int64))
 
 
 def _fold(seed: int, use: int, data: tf.Tensor) -> tf.Tensor:

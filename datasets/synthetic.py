@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.datasets.augment import is_size
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 from tf_levelset.datasets.voc import voc_palette
 
@@ -72,7 +73,7 @@ def synthetic(
         raise ValueError(
             f"Expected `split` to be one of {tuple(SPLITS)}. Received: {split!r}"
         )
-    if len(size) != 2 or min(size) < _MIN_SIDE:
+    if not is_size(size) or min(size) < _MIN_SIDE:
         raise ValueError(
             f"Expected `size` to be (height, width) of at least {_MIN_SIDE} each. "
             f"Received: {size!r}"

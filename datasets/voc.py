@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy.io import loadmat
 
 from tf_levelset.datasets.folder import (
     color_label_reader,
     find_folder,
     image_files_source,
     index_labels,
+    open_labels,
     paired_files_source,
     read_ids,
 )
+from tf_levelset.datasets.matlab import read_variable
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
 
 CLASSES = (
@@ -159,7 +159,7 @@ def read_voc_labels(path: str) -> np.ndarray:
     """
     if path.endswith(".mat"):
         return read_sbd_labels(path)
-    with Image.open(path) as image:
+    with open_labels(path) as image:
         if image.mode != "RGB":
             return index_labels(image, path)
     return _read_colors(path)
@@ -177,8 +177,10 @@ def read_sbd_labels(path: str) -> np.ndarray:
     Raises:
         ValueError: If the file has no such struct.
     """
-    struct = loadmat(path, variable_names=["GTcls"]).get("GTcls")
-    if struct is None or "Segmentation" not in (struct.dtype.names or ()):
+    struct = read_variable(path, "GTcls")
+    if getattr(struct, "size", 0) != 1 or "Segmentation" not in (
+        struct.dtype.names or ()
+    ):
         raise ValueError(
             f"Expected a struct GTcls with a field Segmentation in {path}. "
             "Received: a file without it"

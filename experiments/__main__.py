@@ -27,12 +27,6 @@ def main() -> None:
     run.add_argument("--data-dir", required=True, help="folder CamVid of SegNet")
     run.add_argument("--scratch", type=Path, default=Path("runs/experiments"))
     run.add_argument(
-        "--only",
-        default="*",
-        metavar="PATTERN",
-        help="names of trials to run, as a shell matches files, such as '*-official-3'",
-    )
-    run.add_argument(
         "--threads",
         type=int,
         default=1,
@@ -50,9 +44,27 @@ def main() -> None:
     panels.add_argument("--data-dir", required=True, help="folder CamVid of SegNet")
     panels.add_argument("--out", type=Path, default=HERE.parent / "docs/results")
     panels.set_defaults(command=_panels)
-    for command in (run, report):
+    lower = commands.add_parser("lower", help="writes a sweep for compiled/execute.py")
+    lower.add_argument("--platforms", nargs="+", default=("cpu", "cuda"), help="XLA's")
+    lower.set_defaults(command=_lower)
+    collect = commands.add_parser("collect", help="judges what that answered")
+    collect.set_defaults(command=_collect)
+    for command in (run, report, lower, collect):
         command.add_argument("sweep", choices=sorted(SWEEPS))
-    for command in (run, report, document, panels):
+    for command in (lower, collect):
+        command.add_argument("lowered", type=Path, help="folder of what is written")
+        command.add_argument(
+            "--data-dir", required=True, help="folder CamVid of SegNet"
+        )
+    collect.add_argument("answers", type=Path, help="folder of what it answered")
+    for command in (run, lower):
+        command.add_argument(
+            "--only",
+            default="*",
+            metavar="PATTERN",
+            help="names of trials, as a shell matches files, such as '*-official-3'",
+        )
+    for command in (run, report, document, panels, collect):
         command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     try:
@@ -77,6 +89,26 @@ def _run(options: argparse.Namespace) -> None:
         options.scratch,
         options.data_dir,
     )
+
+
+def _lower(options: argparse.Namespace) -> None:
+    from experiments.compiled.lower import can_be_lowered, lower
+    from experiments.runner import matching
+
+    trials = matching(SWEEPS[options.sweep](), options.only)
+    lowered = [trial for trial in trials if can_be_lowered(trial)]
+    for trial in trials:
+        if trial not in lowered:
+            print(f"{trial.name}: XLA does not compile its loss")
+    lower(lowered, options.lowered, options.data_dir, options.platforms)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from experiments.compiled.collect import collect
+
+    trials = SWEEPS[options.sweep]()
+    folders = (options.lowered, options.answers, options.results)
+    collect(options.sweep, trials, *folders, options.data_dir)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Runs the trials of a sweep, one after the other, and writes each as it ends.
 
 Killed and started again, a sweep goes on: what is written is not run again, and a run
-that was cut off is resumed from its last epoch's checkpoint.
+that was cut off is resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def initial_weights_of(run: Run, folder: Path) -> str:
     """What the run began with, also for one that was cut off and goes on."""
     path = folder / "initial_weights.json"
     if not path.exists():
-        if run.history:
+        if run.recorder.step:
             raise ValueError(
                 f"Expected {path} beside a run that goes on. Received: none"
             )

@@ -53,6 +53,15 @@ lower on the tuning fold (sweep "starts")."""
 COARSE = dataclasses.replace(SCRATCH, loss_stride=8)
 """The same with the loss at output stride 8."""
 
+FINER_SIZE = (180, 240)
+FINER = dataclasses.replace(
+    SCRATCH,
+    model_options={**SCRATCH.model_options, "dilation": 6},
+    input_scale=0.5,
+    augmentation=dataclasses.replace(SCRATCH.augmentation, crop=FINER_SIZE),
+)
+"""The same at half of CamVid's size, where it sees as much of the street."""
+
 RATE, FASTER = 0.02, 0.05
 """Learning rates of fine-tuning: a fifth of that from scratch, and half of it."""
 
@@ -88,7 +97,9 @@ def start(fold: str, seed: int, recipe: Recipe = SCRATCH) -> Trial:
 
 def start_arm(recipe: Recipe = SCRATCH) -> str:
     """What starts of a recipe are called: it says all that they differ in."""
-    return f"{recipe.model}-stride{recipe.loss_stride}"
+    crop = recipe.augmentation.crop
+    size = "" if crop in (None, SIZE) else f"-{crop[1]}x{crop[0]}"
+    return f"{recipe.model}-stride{recipe.loss_stride}{size}"
 
 
 def fine_tuned(
@@ -165,6 +176,16 @@ def _tuning() -> list[Trial]:
     return trials
 
 
+def _tuning_on_cpu() -> list[Trial]:
+    """Of the tuning, what the accelerator did not run, and their baseline."""
+    rest = ("lovasz10-0.02", "lovasz3-0.05", "ce-0.02")
+    return [
+        trial
+        for trial in _tuning()
+        if trial.loss in ("boundary", "active_contour") or trial.arm in rest
+    ]
+
+
 RARE = (0.88, 0.75, 3.62, 0.64, 1.70, 1.15, 3.33, 3.40, 1.49, 4.49, 6.71)
 """Weights of CamVid's classes: one over the root of their share of the training
 pixels, so that the pixels' mean weight is 1."""
@@ -217,6 +238,25 @@ def _further_forms() -> list[Trial]:
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
 
 
+def _finer() -> list[Trial]:
+    """The main forms where the net sees more."""
+    rare: dict[str, Any] = {
+        "class_weight": RARE,
+        "level_set_class_weight": (1.0,) * len(RARE),
+    }
+    arms: dict[str, Arm] = {
+        "ce": ("ce", {}),
+        "balanced6": level_set(6.0, "balanced", **RELAXED),
+        "plain2.8": level_set(2.8),
+        "dice3": ("dice", {"weight": 3.0}),
+        "lovasz3": ("lovasz", {"weight": 3.0}),
+        "scale_free3": level_set(3.0, "scale_free"),
+        "ce-rare": level_set(0.0, class_weight=RARE),
+        "balanced2-ce_rare": level_set(2.0, "balanced", **rare, **RELAXED),
+    }
+    return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms, FINER)
+
+
 def _first_look() -> list[Trial]:
     """Fine-tuning for an unseen drive: which forms and weights are worth seeds."""
     return fine_tuned(
@@ -238,9 +278,15 @@ def _first_look() -> list[Trial]:
 
 
 CHOSEN: dict[str, tuple[Arm, float]] = {
-    "ce": (("ce", {}), RATE),
-    "plain": (TUNED["plain"][0], RATE),
-    "balanced": (TUNED["balanced"][0], RATE),
+    "ce": (("ce", {}), 0.05),
+    "plain": (level_set(2.8), RATE),
+    "scale_free": (level_set(3.0, "scale_free"), RATE),
+    "balanced": (level_set(12.0, "balanced", **RELAXED), RATE),
+    "lad": (("lad", {"patch_size": 5}), RATE),
+    "lmp": (("lmp", {"ratio": 0.1}), RATE),
+    "focal": (("focal", {"gamma": 2.0, "alpha": 1.0}), FASTER),
+    "dice": (("dice", {"weight": 3.0}), RATE),
+    "lovasz": (("lovasz", {"weight": 1.0}), RATE),
 }
 """Of cross-entropy and of every loss of `TUNED`, the best of its four trials by mIoU:
 the loss and its learning rate."""
@@ -248,6 +294,21 @@ the loss and its learning rate."""
 HEADLINE = ("ce", "plain", "balanced")
 """Cross-entropy, the paper's loss, and the form that was chosen before any pair that
 is reported was run."""
+
+
+def frozen() -> dict[str, Recipe]:
+    """The recipes of the headline, of seed 0, as the files in experiments/frozen.
+
+    "start" comes first; the others go on from its weights.
+    """
+    made = {"start": SCRATCH}
+    for name in HEADLINE:
+        (loss, options), rate = CHOSEN[name]
+        made[name] = with_loss(from_start(SCRATCH, rate), loss, options)
+    return {
+        name: dataclasses.replace(recipe, name=f"frozen-{name}")
+        for name, recipe in made.items()
+    }
 
 
 def _of_pairs(
@@ -282,6 +343,13 @@ def _official() -> list[Trial]:
         *_of_pairs(HEADLINE, OFFICIAL, further, crf=crf),
         *_of_pairs(others, OFFICIAL, FEWER_SEEDS),
     ]
+
+
+def _first_official() -> list[Trial]:
+    """One pair of the first settings, before the tuning was whole."""
+    arms = {name: TUNED[name][0] for name in HEADLINE if name != "ce"}
+    trials = fine_tuned(OFFICIAL, (0,), {"ce": ("ce", {}), **arms})
+    return [dataclasses.replace(t, crf="vgg_5", pictures=True) for t in trials]
 
 
 def _drives() -> list[Trial]:
@@ -373,12 +441,18 @@ def _starts() -> list[Trial]:
 
 SWEEPS: dict[str, Callable[[], list[Trial]]] = {
     "starts": _starts,
+    "starts_on_accelerator": _starts,
     "first_look": _first_look,
     "tuning": _tuning,
+    "tuning_on_cpu": _tuning_on_cpu,
+    "earlier_tuning": _tuning,
     "first_forms": _first_forms,
     "further_forms": _further_forms,
+    "finer": _finer,
     "sensitivity": _sensitivity,
     "official": _official,
+    "first_official": _first_official,
+    "official_on_accelerator": _official,
     "drives": _drives,
     "from_scratch": _from_scratch,
     "nets": _nets,
@@ -388,19 +462,25 @@ SWEEPS: dict[str, Callable[[], list[Trial]]] = {
 
 BORROWED = {
     "from_scratch": (STARTS, start_arm()),
-    "further_forms": ("tuning", f"ce-{RATE:g}"),
+    "further_forms": ("earlier_tuning", f"ce-{RATE:g}"),
     "sensitivity": ("tuning", f"ce-{RATE:g}"),
 }
 """By sweep, whose runs of which arm are its cross-entropy's, its arm "ce"."""
 
 BASELINES = {
     "starts": "deeplab_largefov-stride8",
+    "starts_on_accelerator": start_arm(),
     "first_look": "ce",
     "tuning": f"ce-{RATE:g}",
+    "tuning_on_cpu": f"ce-{RATE:g}",
+    "earlier_tuning": f"ce-{RATE:g}",
     "first_forms": "ce",
     "further_forms": "ce",
+    "finer": "ce",
     "sensitivity": "ce",
     "official": "ce",
+    "first_official": "ce",
+    "official_on_accelerator": "ce",
     "drives": "ce",
     "from_scratch": "ce",
     "nets": "deeplab_resnet101.ce",

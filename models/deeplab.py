@@ -8,6 +8,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
+from tf_levelset.checks import is_whole
 from tf_levelset.models.inputs import preprocessed_input
 from tf_levelset.models.layers import SymmetricAveragePooling2D
 from tf_levelset.models.outputs import finished, logits_at_stride
@@ -194,8 +195,9 @@ def deeplab_resnet101(
     Raises:
         ValueError: for arguments out of range, or weights of another architecture.
     """
-    rates = tuple(rates)
-    if num_classes < 1 or len(rates) < 2 or min(rates) < 1:
+    rates = tuple(rates) if isinstance(rates, Sequence) else ()
+    whole = all(is_whole(rate) and rate >= 1 for rate in rates)
+    if num_classes < 1 or len(rates) < 2 or not whole:
         raise ValueError(
             "Expected num_classes ≥ 1 and two or more rates ≥ 1. Received: "
             f"num_classes={num_classes}, rates={rates}"

@@ -17,6 +17,24 @@ from tf_levelset import compat
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 
 
+def batch_normalization(
+    name: str, *, epsilon: float = 1e-3, trainable: bool = True
+) -> keras.layers.BatchNormalization:
+    """Batch normalisation, whose statistics are those of the whole batch.
+
+    Made under a strategy of several replicas it sums them up over all, as what is
+    trained is then what one process trains.
+    """
+    return keras.layers.BatchNormalization(
+        momentum=0.9,
+        epsilon=epsilon,
+        # Keras freezes the statistics of a layer that is not trainable as well.
+        trainable=trainable,
+        synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
+        name=name,
+    )
+
+
 @compat.register
 class CaffePreprocessing(keras.layers.Layer):
     """RGB pictures in 0–255 to BGR with ImageNet's mean subtracted."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keras
 
-from tf_levelset.models.layers import SymmetricMaxPooling2D
+from tf_levelset.models.layers import SymmetricMaxPooling2D, batch_normalization
 from tf_levelset.models.scaling import scaled_depth, scaled_filters
 
 STAGES = (
@@ -150,10 +150,7 @@ def _convolution(
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    return keras.layers.BatchNormalization(
-        momentum=0.9,
-        epsilon=BATCH_NORM_EPSILON,
-        # Keras freezes the statistics of such a layer as well.
-        trainable=not frozen,
-        name=f"{name}_bn",
-    )(x)
+    normalization = batch_normalization(
+        f"{name}_bn", epsilon=BATCH_NORM_EPSILON, trainable=not frozen
+    )
+    return normalization(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tf_levelset.checks import is_number
+
 
 def scaled_filters(filters: int, width: float) -> int:
     """Number of filters under a width multiplier, at least 1.
@@ -22,6 +24,6 @@ def scaled_depth(layers: int, depth: float) -> int:
 
 
 def _scaled(count: int, name: str, multiplier: float) -> int:
-    if not 0 < multiplier < float("inf"):
+    if not (is_number(multiplier) and 0 < multiplier < float("inf")):
         raise ValueError(f"Expected `{name}` to be positive. Received: {multiplier!r}")
     return max(1, round(count * multiplier))

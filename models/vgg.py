@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from tf_levelset.models.layers import SymmetricMaxPooling2D
+from tf_levelset.models.layers import SymmetricMaxPooling2D, batch_normalization
 from tf_levelset.models.scaling import scaled_depth, scaled_filters
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -36,7 +36,7 @@ def convolution(
         name=name,
     )(x)
     if batch_norm:
-        x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+        x = batch_normalization(f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tf_levelset.model_files import load_keras
 
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
@@ -136,6 +139,11 @@ def load_weights(
     if backbone not in APPLICATIONS:
         raise ValueError(
             f"Expected `backbone` of {tuple(APPLICATIONS)}. Received: {backbone!r}"
+        )
+    if not isinstance(weights, str | PathLike):
+        raise ValueError(
+            f"Expected 'imagenet' or the path of a file with weights. Received: "
+            f"{weights!r}"
         )
     layers = _layers(model)
     source = os.fspath(weights)
@@ -312,7 +320,7 @@ def _read(
         if h5py.is_hdf5(source):
             saved = _legacy(source, layers, backbone) or _by_keras(source, backbone)
         elif zipfile.is_zipfile(source):
-            saved = _of_net(keras.models.load_model(source, compile=False))
+            saved = _of_net(load_keras(Path(source)))
         else:
             saved = _checkpoint(source) if backbone == "resnet101" else {}
     except _UNREADABLE as error:
@@ -353,7 +361,7 @@ def _holds_weights_of(source: str, layers: Mapping[str, keras.layers.Layer]) -> 
     ours = [shape for layer in layers.values() for shape in _shapes(layer.weights)]
     try:
         return Counter(ours) == Counter(_hdf5_shapes(source))
-    except OSError:  # no such file, or a broken one
+    except _UNREADABLE:  # no such file, or a broken one
         return False
 
 

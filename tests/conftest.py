@@ -6,12 +6,17 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tf_levelset.compat import KERAS_3
 
 if TYPE_CHECKING:
     from tf_levelset.recipes import Recipe
+
+# A busy machine is no fault.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from scipy import optimize
+from scipy import ndimage, optimize
 
 EPSILON = 1 / 20
+VOID = 255
 
 
 def heaviside(name: str, z: tf.Tensor, epsilon: float = EPSILON) -> tf.Tensor:
@@ -79,14 +82,18 @@ def image_energy(
 
 
 def uncancelled_gradient(
-    labels: np.ndarray, probabilities: np.ndarray, kind: str = "mahf"
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    kind: str = "mahf",
+    normalization: str = "sum",
 ) -> np.ndarray:
     """|Eq. 7| with its difference taken as a sum: the size of what is subtracted.
 
     Where c1 and c2 agree in all digits the gradient is a difference of equal numbers,
-    which no float32 formula can know better than this times the rounding error.
+    which no float32 formula can know better than this times the rounding error. The
+    root of the correlation has ½ √(T/V) in the place of c1 − c2.
     """
-    classes = probabilities.shape[-1]
+    n, classes = probabilities.shape
     truth = np.eye(classes)[labels]
     phi = probabilities - 0.5
     h = heaviside(kind, tf.constant(phi)).numpy()
@@ -96,7 +103,21 @@ def uncancelled_gradient(
         delta = EPSILON / np.pi / (EPSILON**2 + phi**2)
     else:
         delta = mahf_delta(phi)
-    return delta * ((truth - c1) ** 2 + (truth - c2) ** 2)
+    terms = delta * ((truth - c1) ** 2 + (truth - c2) ** 2)
+    share = truth.mean(0)
+    variance = n * share * (1 - share)
+    if normalization in ("correlation", "balanced"):
+        between = h.sum(0) * (1 - h.mean(0))
+        root = np.sqrt(variance / np.where(between > 0, between, np.inf)) / 2
+        of_root = delta * np.abs(2 * truth - c1 - c2) * root
+        terms = of_root if normalization == "correlation" else (terms + of_root) / 2
+    if normalization == "mean":
+        return terms / n
+    if normalization == "sum":
+        return terms
+    varied = variance > 0
+    terms = np.where(varied, terms / np.where(varied, variance, 1), 0)
+    return terms / max(varied.sum(), 1)
 
 
 # --- The comparison losses: one image at a time, labels (…), −1 on void ---
@@ -238,3 +259,76 @@ def active_contour_losses(
             length[label] += np.sqrt(squares + 1e-8)
             region[label] += mu * u * (v - 1) ** 2 + (1 - u) * (v - 0) ** 2
     return length / valid.sum(), region / valid.sum()
+
+
+# --- Metrics of boundaries and small objects, their definitions as they are read ---
+
+
+def boundary_region(mask: Any, neutral: Any, ratio: float) -> Any:
+    """Cheng et al.: the mask without its erosion, d times a 3×3 square.
+
+    Zeros are put around it, so that the picture's border is outside the mask.
+    """
+    depth = max(1, round(ratio * math.sqrt(mask.shape[0] ** 2 + mask.shape[1] ** 2)))
+    padded = np.pad(mask | neutral, 1)
+    eroded = ndimage.binary_erosion(padded, np.ones((3, 3)), depth)[1:-1, 1:-1]
+    return mask & ~eroded
+
+
+def boundary_counts(
+    labels: Any, predictions: Any, num_classes: int, ratio: float, void: int = VOID
+) -> Any:
+    unknown = labels == void
+    counts = []
+    for index in range(num_classes):
+        truth = boundary_region((labels == index) & ~unknown, unknown, ratio)
+        predicted = boundary_region((predictions == index) & ~unknown, unknown, ratio)
+        counts.append([(truth & predicted).sum(), (truth | predicted).sum()])
+    return np.array(counts)
+
+
+def boundary_distance(labels: Any, row: int, column: int, boundaries: str) -> float:
+    """Distance from a pixel to the nearest of another label, one by one."""
+    distance = math.inf
+    for (y, x), other in np.ndenumerate(labels):
+        is_other = {
+            "all": other != labels[row, column],
+            "class": other not in (labels[row, column], VOID),
+            "void": other == VOID,
+        }[boundaries]
+        if is_other:
+            distance = min(distance, math.hypot(y - row, x - column))
+    return distance
+
+
+def trimap_confusion(
+    labels: Any, predictions: Any, num_classes: int, width: float, boundaries: str
+) -> Any:
+    confusion = np.zeros((num_classes, num_classes), int)
+    for (row, column), label in np.ndenumerate(labels):
+        if label == VOID:
+            continue
+        if boundary_distance(labels, row, column, boundaries) <= width:
+            confusion[label, predictions[row, column]] += 1
+    return confusion
+
+
+def small_objects(
+    labels: Any,
+    predictions: Any,
+    num_classes: int,
+    max_share: float,
+    hit: float = 0.5,
+    min_pixels: int = 1,
+) -> Any:
+    counts = np.zeros((num_classes, 2), int)
+    for index in range(num_classes):
+        objects, number = ndimage.label(labels == index, np.ones((3, 3)))
+        for one in range(1, number + 1):
+            pixels = objects == one
+            area = pixels.sum()
+            if area < min_pixels or area / labels.size >= max_share:
+                continue
+            counts[index, 1] += 1
+            counts[index, 0] += (predictions[pixels] == index).sum() / area >= hit
+    return counts

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+import oracles
 import pytest
 import scipy.ndimage
 import tensorflow as tf
@@ -64,79 +65,6 @@ def random_batch(seed: int, count: int = 3) -> tuple[Ids, Ids]:
     predictions = np.where(rng.random(labels.shape) < 0.1, 0, moved)
     labels[rng.random(labels.shape) < 0.05] = VOID
     return labels, predictions
-
-
-# --- The definitions, written as they are read ----------------------------------------
-
-
-def literal_boundary(mask: Any, neutral: Any, ratio: float) -> Any:
-    """Cheng et al.: the mask without its erosion, d times a 3×3 square.
-
-    Zeros are put around it, so that the picture's border is outside the mask.
-    """
-    depth = max(1, round(ratio * math.sqrt(mask.shape[0] ** 2 + mask.shape[1] ** 2)))
-    padded = np.pad(mask | neutral, 1)
-    eroded = scipy.ndimage.binary_erosion(padded, np.ones((3, 3)), depth)[1:-1, 1:-1]
-    return mask & ~eroded
-
-
-def literal_boundary_counts(
-    labels: Any, predictions: Any, num_classes: int, ratio: float, void: int = VOID
-) -> Any:
-    unknown = labels == void
-    counts = []
-    for index in range(num_classes):
-        truth = literal_boundary((labels == index) & ~unknown, unknown, ratio)
-        predicted = literal_boundary((predictions == index) & ~unknown, unknown, ratio)
-        counts.append([(truth & predicted).sum(), (truth | predicted).sum()])
-    return np.array(counts)
-
-
-def literal_distance(labels: Any, row: int, column: int, boundaries: str) -> float:
-    """Distance from a pixel to the nearest of another label, one by one."""
-    distance = math.inf
-    for (y, x), other in np.ndenumerate(labels):
-        is_other = {
-            "all": other != labels[row, column],
-            "class": other not in (labels[row, column], VOID),
-            "void": other == VOID,
-        }[boundaries]
-        if is_other:
-            distance = min(distance, math.hypot(y - row, x - column))
-    return distance
-
-
-def literal_trimap(
-    labels: Any, predictions: Any, num_classes: int, width: float, boundaries: str
-) -> Any:
-    confusion = np.zeros((num_classes, num_classes), int)
-    for (row, column), label in np.ndenumerate(labels):
-        if label == VOID:
-            continue
-        if literal_distance(labels, row, column, boundaries) <= width:
-            confusion[label, predictions[row, column]] += 1
-    return confusion
-
-
-def literal_small_objects(
-    labels: Any,
-    predictions: Any,
-    num_classes: int,
-    max_share: float,
-    hit: float = 0.5,
-    min_pixels: int = 1,
-) -> Any:
-    counts = np.zeros((num_classes, 2), int)
-    for index in range(num_classes):
-        objects, number = scipy.ndimage.label(labels == index, np.ones((3, 3)))
-        for one in range(1, number + 1):
-            pixels = objects == one
-            area = pixels.sum()
-            if area < min_pixels or area / labels.size >= max_share:
-                continue
-            counts[index, 1] += 1
-            counts[index, 0] += (predictions[pixels] == index).sum() / area >= hit
-    return counts
 
 
 Count = Callable[..., Any]
@@ -197,11 +125,11 @@ def test_boundary_counts_are_the_authors(seed: int, ratio: float) -> None:
     labels, predictions = random_picture(seed)
     counts = bm.boundary_counts(labels, predictions, 4, VOID, ratio)
     assert counts.dtype == np.int64
-    expected = literal_boundary_counts(labels, predictions, 4, ratio)
+    expected = oracles.boundary_counts(labels, predictions, 4, ratio)
     np.testing.assert_array_equal(counts, expected)
     # Without void, the formula as published, whatever was said of void.
     labels = np.where(labels == VOID, 0, labels)
-    expected = literal_boundary_counts(labels, predictions, 4, ratio)
+    expected = oracles.boundary_counts(labels, predictions, 4, ratio)
     for void in (None, VOID):
         counts = bm.boundary_counts(labels, predictions, 4, void, ratio)
         np.testing.assert_array_equal(counts, expected)
@@ -263,11 +191,11 @@ def test_any_number_of_classes(num_classes: int) -> None:
     # The same with the ids renamed to 0, 1, 2.
     small = np.searchsorted(present, labels), np.searchsorted(present, predictions)
     renamed = np.where(labels == -1, VOID, small[0]), small[1]
-    expected = literal_boundary_counts(*renamed, len(present), 0.02)
+    expected = oracles.boundary_counts(*renamed, len(present), 0.02)
     np.testing.assert_array_equal(counts[present], expected)
     assert counts.sum() == expected.sum()
     objects = bm.small_object_counts(labels, predictions, num_classes, -1, 0.3)
-    expected = literal_small_objects(*renamed, len(present), 0.3)
+    expected = oracles.small_objects(*renamed, len(present), 0.3)
     np.testing.assert_array_equal(objects[present], expected)
 
 
@@ -281,7 +209,7 @@ def test_trimap_is_brute_force(seed: int, mode: str) -> None:
     found = bm.trimap_confusions(labels, predictions, 4, WIDTHS, VOID, mode)
     assert found.dtype == np.int64
     for width, confusion in zip(WIDTHS, found, strict=True):
-        expected = literal_trimap(labels, predictions, 4, width, mode)
+        expected = oracles.trimap_confusion(labels, predictions, 4, width, mode)
         np.testing.assert_array_equal(confusion, expected)
 
 
@@ -301,14 +229,16 @@ def test_a_width_holds_its_own_distance(mode: str) -> None:
     np.testing.assert_array_equal(holding[len(distances) :], [0, *expected[:-1]])
 
 
+@pytest.mark.parametrize("widths", [(1, 20.5, 100, 128), (1, 20.5, 300, 1024)])
 @pytest.mark.parametrize("mode", MODES)
-def test_trimap_of_a_large_picture(mode: str) -> None:
+def test_trimap_of_a_large_picture(mode: str, widths: tuple[float, ...]) -> None:
     labels = np.zeros((900, 1200), np.uint8)
     labels[3, 7], labels[880, 40], labels[10, 1190] = 1, VOID, 2
     other = {"all": labels != 0, "class": (labels == 1) | (labels == 2)}
     zeros = other.get(mode, labels == VOID)
-    exact = scipy.ndimage.distance_transform_edt(~zeros)
-    widths = (1, 20.5, 300, 1024)
+    rows, columns = np.indices(labels.shape)
+    squares = [(rows - r) ** 2 + (columns - c) ** 2 for r, c in np.argwhere(zeros)]
+    exact = np.sqrt(np.min(squares, axis=0))
     found = bm.trimap_confusions(labels, labels * 0, 3, widths, VOID, mode)
     expected = [((exact <= width) & (labels == 0)).sum() for width in widths]
     np.testing.assert_array_equal(found[:, 0, 0], expected)
@@ -372,7 +302,7 @@ def test_small_objects_are_the_definition(seed: int, share: float, hit: float) -
             labels, predictions, 4, VOID, share, hit, min_pixels=least
         )
         assert found.dtype == np.int64
-        expected = literal_small_objects(labels, predictions, 4, share, hit, least)
+        expected = oracles.small_objects(labels, predictions, 4, share, hit, least)
         np.testing.assert_array_equal(found, expected)
 
 
@@ -601,11 +531,11 @@ def test_camvid_labels() -> None:
     predictions = np.where(before == 11, 0, before)
     np.testing.assert_array_equal(
         bm.boundary_counts(labels, predictions, 11, 11),
-        literal_boundary_counts(labels, predictions, 11, 0.02, void=11),
+        oracles.boundary_counts(labels, predictions, 11, 0.02, void=11),
     )
     np.testing.assert_array_equal(
         bm.small_object_counts(labels, predictions, 11, 11),
-        literal_small_objects(labels, predictions, 11, 0.005),
+        oracles.small_objects(labels, predictions, 11, 0.005),
     )
     distances = np.full(labels.shape, np.inf)
     for index in range(11):
@@ -959,3 +889,55 @@ def test_two_replicas_count_as_one() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+# --- Bad input ---
+
+
+@case
+@pytest.mark.parametrize("shape", [(0, 5, 6), (2, 0, 6), (2, 5, 0), (0, 4), (3, 0)])
+def test_no_pixel_counts_nothing(
+    function: Count, options: dict[str, Any], cls: Any, shape: tuple[int, ...]
+) -> None:
+    nothing = np.zeros(shape, int)
+    counts = counts_of(function, options, nothing, nothing)
+    np.testing.assert_array_equal(counts, 0)
+    metric = made(cls, options)
+    if len(shape) == 3:
+        metric.update_state(nothing, nothing)
+        np.testing.assert_array_equal(counted(metric), counts)
+        assert float(metric.result()) == 0
+
+
+@case
+@pytest.mark.parametrize("options_", [{"num_classes": "4"}, {"ignore_class": 2.5}])
+def test_options_of_other_types_raise(
+    function: Count, options: dict[str, Any], cls: Any, options_: dict[str, Any]
+) -> None:
+    labels = np.zeros((3, 4), int)
+    common = {"num_classes": 4, "ignore_class": VOID, **options, **options_}
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        function(labels, labels, **common)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (bm.BoundaryIoU, {"ratio": "a"}),
+        (bm.BoundaryIoU, {"ratio": None}),
+        (bm.TrimapIoU, {"width": [1]}),
+        (bm.TrimapIoU, {"width": "3"}),
+        (bm.SmallObjectRecall, {"max_share": {}}),
+        (bm.SmallObjectRecall, {"hit": 1j}),
+        (bm.SmallObjectRecall, {"min_pixels": float("nan")}),
+    ],
+)
+def test_options_that_are_no_numbers_raise(cls: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        cls(4, **options)
+
+
+def test_widths_are_several() -> None:
+    labels = np.zeros((3, 4), int)
+    with pytest.raises(ValueError, match="Expected one or more widths"):
+        bm.trimap_confusions(labels, labels, 2, 3)  # type: ignore[arg-type]

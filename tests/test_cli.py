@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tf_levelset import cli, recipes
+from tf_levelset.checkpoints import Checkpoints
 from tf_levelset.crf import PRESETS
-from tf_levelset.recipes import Recipe
+from tf_levelset.recipes import RECIPES, Recipe
+from tf_levelset.training import CheckpointOptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -194,6 +198,34 @@ def test_list_of_recipes_has_numbers_and_commands(
         assert (recipe.name, recipe.losses) == (name, (loss,))
 
 
+def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
+    nameless = dataclasses.replace(RECIPES["camvid"], name="", seed=3)
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(nameless.to_json()))
+    found = recipe_from(f"train --recipe {mine} --losses ls")
+    assert found == dataclasses.replace(nameless, name="mine", losses=("ls",))
+    of_run = tmp_path / "config.json"
+    of_run.write_text(json.dumps(RECIPES["camvid"].to_json()))
+    assert recipe_from(f"train --recipe {of_run}") == RECIPES["camvid"]
+
+
+def test_what_is_no_recipe_in_a_file_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.json"
+    said = error_of_command(capsys, "train", "--recipe", mine)
+    assert str(mine) in said
+    mine.write_text("{")
+    said = error_of_command(capsys, "train", "--recipe", mine)
+    assert f"Expected JSON in {mine}" in said
+    mine.write_text(json.dumps({**RECIPES["camvid"].to_json(), "epoch": 3}))
+    said = error_of_command(capsys, "train", "--recipe", mine)
+    assert "Expected the fields of a recipe. Received: ['epoch']" in said
+    mine.write_text(json.dumps(RECIPES["camvid"].to_json()))
+    said = error_of_command(capsys, "train", "--recipe", mine, "--dataset", "voc")
+    assert "Expected --dataset camvid" in said
+
+
 def test_smoke_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -234,6 +266,7 @@ def test_smoke_leaves_nothing(
         ),
         (["train", "--epochs", "0"], "Expected `epochs`"),
         (["evaluate", "nowhere"], "Expected a run folder"),
+        (["report", "nowhere"], "Expected a run folder, or a loss's folder in one"),
         (["train", "--epsilon", "0"], "Expected `epsilon`"),
         (["train", "--weights", "nowhere.weights.h5"], "nowhere.weights.h5"),
         (["train", "--sbd-dir", "x"], "Expected options that 'synthetic' takes"),
@@ -389,6 +422,22 @@ def test_figures_are_drawn_of_a_run(
     assert "a class such as" in capsys.readouterr().err
 
 
+def test_report_is_one_page(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "out" / "page.html"
+    runs = [str(finished_run / "ls"), str(finished_run / "ce")]
+    assert cli.main(["report", *runs, "--out", str(page)]) == 0
+    assert capsys.readouterr().out.endswith(f"Wrote {page}.\n")
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+    text = page.read_text("utf-8")
+    assert text.index("finished/ls") < text.index("finished/ce")
+    # The synthetic pictures need no files, and take none.
+    assert 'alt="Picture val_000000"' in text
+    assert cli.main(["report", *runs, "--out", str(page), "--data-dir", "x"]) == 0
+    assert "Received: &#39;x&#39;" in page.read_text("utf-8")
+
+
 def test_evaluate_says_which_dataset_is_missing(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,9 +456,60 @@ def test_a_loss_that_becomes_nan_ends_in_one_line(
 ) -> None:
     monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
     arguments = ["train", "--output", str(tmp_path), "--losses", "ce"]
-    assert cli.main([*arguments, "--learning-rate", "1e30"]) == 1
+    arguments += ["--learning-rate", "1e30", "--checkpoint-seconds", "0"]
+    assert cli.main(arguments) == 1
     error = capsys.readouterr().err
     assert "Expected predictions in [0, 8), from finite scores" in error
+    assert len(error.splitlines()) == 1
+    # It names the pictures that the step saw, and keeps what was before it.
+    assert re.search(r"At step 1, of the samples (train_\d+(, )?){3}\. ", error)
+    assert "step-1 is the last checkpoint before." in error
+    assert Checkpoints(tmp_path / "ce" / "checkpoint").newest() == 1
+
+
+def test_a_run_is_told_how_to_keep_what_it_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def train(
+        recipe: Recipe,
+        run_dir: Path,
+        data_dir: str | None,
+        checkpoints: CheckpointOptions,
+        strategy: tf.distribute.Strategy,
+    ) -> dict[str, Any]:
+        told.append(checkpoints)
+        assert strategy is tf.distribute.get_strategy()
+        (run_dir / "report.md").write_text("")
+        return {"evaluation": {}}
+
+    monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(
+        tf.config.experimental,
+        "enable_op_determinism",
+        lambda: told.append("deterministic"),
+    )
+    arguments = ["train", "--output", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    assert told == [CheckpointOptions(seconds=600, keep=2)]
+    told.clear()
+    arguments += ["--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
+    assert cli.main([*arguments, "--deterministic"]) == 0
+    assert told == ["deterministic", CheckpointOptions(seconds=2.5, keep=7)]
+
+
+def test_keeping_nothing_claims_no_folder(
+    tmp_path: Path,
+    tiny_recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+    arguments = ["train", "--output", str(tmp_path), "--keep-checkpoints", "0"]
+    assert cli.main(arguments) == 1
+    assert "Expected `keep` to be at least 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_answers_130(
@@ -428,3 +528,85 @@ def test_train_keras_is_tf_levelset_train() -> None:
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "tf-levelset train" in out.stdout
     assert "--level-set-weight" in out.stdout
+
+
+# --- Bad input ---
+
+
+def error_of_command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert cli.main([str(argument) for argument in arguments]) == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("palette", [3, [3], [[1, 2]], [[1, 2, 256]], [[1, 2, "3"]]])
+def test_colours_of_other_programs_are_told(
+    finished_run: Path,
+    own_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    palette: Any,
+) -> None:
+    model = tmp_path / "model.keras"
+    model.write_bytes((finished_run / "ce" / "model.keras").read_bytes())
+    (tmp_path / "palette.json").write_text(json.dumps(palette))
+    said = error_of_command(
+        capsys, "predict", tmp_path, own_data / "images", "--output", tmp_path / "out"
+    )
+    assert "Expected colours [red, green, blue] in" in said
+
+
+@pytest.mark.parametrize("names", [[1, 2], [None], {"a": 1, 3: "b"}])
+def test_names_of_other_programs_are_told(
+    finished_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: Any,
+) -> None:
+    model = tmp_path / "model.keras"
+    model.write_bytes((finished_run / "ce" / "model.keras").read_bytes())
+    (tmp_path / "classes.json").write_text(json.dumps(names))
+    said = error_of_command(capsys, "export", model, tmp_path / "served")
+    assert "Expected" in said
+
+
+def test_a_config_of_another_program_is_no_run_to_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in ('{"a": 1}', "[]", "{", "\udcff"):
+        (tmp_path / "config.json").write_text(content, "utf-8", "surrogatepass")
+        said = error_of_command(capsys, "train", "--output", tmp_path)
+        assert "config.json" in said
+        assert "Expected" in said
+
+
+def test_text_is_not_true(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for setting in ("model_options.batch_norm=False", "level_set.signed=no"):
+        said = error_of_command(capsys, "train", "--output", tmp_path, "--set", setting)
+        assert "is to be of type bool" in said
+
+
+def test_options_that_are_the_runs_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = "level_set.from_logits=false"
+    said = error_of_command(capsys, "train", "--output", tmp_path, "--set", setting)
+    assert "Expected options of 'ls' but ('from_logits', 'ignore_class')" in said
+
+
+def test_a_worker_tells_nothing_but_the_chief_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    strategies: list[Any] = []
+
+    def train(*arguments: Any) -> dict[str, Any]:
+        strategies.append(arguments[-1])
+        return {}
+
+    monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(cli, "strategy_named", lambda name: f"strategy {name}")
+    arguments = ["train", "--output", str(tmp_path), "--distribute", "workers"]
+    assert cli.main(arguments) == 0
+    assert strategies == ["strategy workers"]
+    assert capsys.readouterr().out == ""

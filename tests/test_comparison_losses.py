@@ -819,7 +819,7 @@ tf.config.set_logical_device_configuration(
 rng = np.random.default_rng(0)
 images = rng.normal(size=(4, 6, 7, 3)).astype("float32")
 labels = rng.integers(0, 3, (4, 6, 7))
-labels[:, 0] = 255  # as many valid pixels in every image
+labels[:, 0] = labels[0, 1:5] = 255  # unevenly
 options = dict(from_logits=True, ignore_class=255)
 pooled = dict.fromkeys(("lmp", "lad", "dice", "lovasz"), {"per_image": True})
 def train(strategy):
@@ -980,3 +980,58 @@ def test_ids_that_are_no_class_raise(name: str) -> None:
 def test_bad_sums_raise(losses: Any, weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"Expected .*{message}.* Received"):
         LossSum(losses, weights)
+
+
+# --- Bad input ---
+
+
+def test_a_nan_is_no_empty_class() -> None:
+    # The Dice coefficient of nothing and nothing is 1.
+    labels, logits = pictures()
+    logits[0, 0, 0, 0] = np.nan
+    labels[0, 0, 0] = 1
+    for classes in ("present", "all"):
+        assert np.isnan(make("dice", classes=classes)(labels, logits))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(0, 6, 7), (2, 0, 7), (2, 6, 0)])
+def test_no_pixel_is_zero(name: str, shape: tuple[int, ...]) -> None:
+    value, gradient = value_and_gradient(
+        make(name), np.zeros(shape, int), np.zeros((*shape, CLASSES), np.float32)
+    )
+    assert value == 0
+    assert gradient.size == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("focal", {"gamma": "2"}),
+        ("focal", {"alpha": None}),
+        ("lmp", {"ratio": "a"}),
+        ("lmp", {"p": [2.0]}),
+        ("lad", {"patch_size": "3"}),
+        ("lad", {"patch_size": 3.0}),
+        ("lad", {"stride": None}),
+        ("lad", {"sigma": 1j}),
+        ("lad", {"k": "5"}),
+        ("dice", {"smooth": {}}),
+        ("dice", {"classes": 3}),
+        ("dice", {"classes": ["a"]}),
+        ("dice", {"classes": [0.5]}),
+        ("lovasz", {"classes": None}),
+        ("active_contour", {"length_weight": "a"}),
+        ("active_contour", {"region_weight": None}),
+        ("active_contour", {"inside_weight": float("nan")}),
+        ("boundary", {"ignore_class": 1.5}),
+    ],
+)
+def test_options_of_other_types_raise(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        make(name, **options)
+
+
+def test_weights_of_a_sum_are_numbers() -> None:
+    with pytest.raises(ValueError, match="Expected `weights`"):
+        LossSum([make("focal")], weights=["a"])  # type: ignore[list-item]

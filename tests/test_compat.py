@@ -66,6 +66,39 @@ def test_state_of_a_model_repeats_its_dropout() -> None:
     np.testing.assert_array_equal(model(x, training=True), first)
 
 
+def test_an_optimizers_variables_hold_the_scale_of_the_loss() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    wrapper = (
+        keras.optimizers.LossScaleOptimizer
+        if compat.KERAS_3
+        else keras.mixed_precision.LossScaleOptimizer
+    )
+    optimizer = wrapper(keras.optimizers.SGD(1.0), initial_scale=1024.0)
+    model.compile(optimizer, "mse")
+    x = np.full((1, 1), np.inf, np.float32)
+    optimizer.build(model.trainable_variables)
+    before = [v.numpy() for v in compat.variables_of(optimizer)]
+    assert 1024 in before
+    model.train_on_batch(x, x)  # its gradients are not finite: the scale is halved
+    assert 512 in [v.numpy() for v in compat.variables_of(optimizer)]
+
+
+def test_the_variables_of_metrics_are_what_an_epoch_sums_up() -> None:
+    inputs = keras.Input((1,))
+    outputs = [keras.layers.Dense(1, name=name)(inputs) for name in ("a", "b")]
+    model = keras.Model(inputs, outputs)
+    metrics: list[Any] = [["mse"], []]
+    model.compile("sgd", ["mse", "mse"], metrics=metrics)
+    x = np.ones((3, 1), np.float32)
+    model.fit(x, [x, x], batch_size=1, verbose=0)
+    sums = [float(v.numpy()) for v in compat.metric_variables(model)]
+    # The means of the loss, of each output's and of the metric: sums and counts.
+    assert len(sums) == 8
+    assert sums.count(3) == 4
+    model.reset_metrics()
+    assert not any(v.numpy() for v in compat.metric_variables(model))
+
+
 def test_versions_are_those_that_run() -> None:
     versions = compat.versions()
     assert versions["tensorflow"] == tf.__version__

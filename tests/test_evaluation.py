@@ -520,3 +520,18 @@ def test_report_rows() -> None:
         ("ce", "50.00", "98.77", "25.00", "20.00", "12.50", "12.3", "62"),
         ("with level set loss", "–", "100.00", "–", "–", "–", "0.0", "–"),
     ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_outputs_that_are_no_numbers_raise(value: float) -> None:
+    # Of NaN everywhere the class would be the first.
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(
+                2, 1, bias_initializer=keras.initializers.Constant(value)
+            ),
+        ]
+    )
+    with pytest.raises(ValueError, match="Expected finite probabilities"):
+        KerasPredictor(model)(np.zeros((4, 5, 3), np.uint8))

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from fuzzing.files import gif_bomb, png_bomb
 from tf_levelset.export import export
 from tf_levelset.models import at_input_size, create_model
 
@@ -147,6 +148,23 @@ def test_encoded_refuses_pictures_of_two_sizes(loaded: Any) -> None:
     files = [file_of(picture(*size)[0], "PNG") for size in SIZES[:2]]
     with pytest.raises(tf.errors.InvalidArgumentError):
         loaded.signatures["encoded"](encoded=tf.constant(files))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture",
+        png_bomb(13_400, 13_400, 1, whole=True),
+        png_bomb(2**31 - 1, 2**31 - 1, 3, whole=False),
+        gif_bomb(3000, 3000, 1000),
+    ],
+)
+def test_encoded_refuses_what_is_no_picture_or_too_large(
+    loaded: Any, content: bytes
+) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loaded.signatures["encoded"](encoded=tf.constant([content]))
 
 
 def test_probabilities_are_float32_under_half_precision(tmp_path: Path) -> None:

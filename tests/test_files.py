@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from tf_levelset.files import read_json, write_bytes, write_json, write_text
+from tf_levelset import files
+from tf_levelset.files import (
+    check_links,
+    inside,
+    partial_path,
+    read_json,
+    read_text,
+    remove_partials,
+    sync,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -70,16 +83,46 @@ def test_failing_half_way_leaves_the_old_file(
 ) -> None:
     write_text(tmp_path / "file", "old")
 
-    def half(path: Path, content: bytes) -> int:
-        with path.open("wb") as stream:
-            stream.write(content[: len(content) // 2])
+    def half(path: Path) -> None:
+        os.truncate(path, 3)
         raise error("no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(files, "sync", half)
     with pytest.raises(error, match="no space left"):
         write_text(tmp_path / "file", "new and longer")
     assert (tmp_path / "file").read_text() == "old"
     assert names_in(tmp_path) == ["file"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        assert not (tmp_path / "file").exists()
+        content = Path(f"/proc/self/fd/{descriptor}").resolve()
+        synced.append(content.read_text())
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("There is no /proc to tell a descriptor's file")
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "file", "new")
+    assert synced == ["new"]
+
+
+def test_folders_are_synced_too(tmp_path: Path) -> None:
+    sync(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync(tmp_path / "nowhere")
+
+
+def test_partial_files_are_removed(tmp_path: Path) -> None:
+    for path in (partial_path(tmp_path / "a.json"), tmp_path / "a.partial"):
+        path.write_text("half")
+    remove_partials(tmp_path)
+    remove_partials(tmp_path / "nowhere")
+    assert names_in(tmp_path) == ["a.partial"]
 
 
 # Ends the process, without clean-up, between the two halves of a write.
@@ -100,3 +143,52 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, module, str(tmp_path / "file")]
     assert subprocess.run(command, check=False).returncode == 9
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    own, folder = tmp_path / "own", tmp_path / "folder"
+    folder.mkdir()
+    own.write_text("own")
+    path = folder / "file"
+    for link in (path, partial_path(path)):
+        link.symlink_to(own)
+    write_text(path, "new")
+    assert own.read_text() == "own"
+    assert path.read_text() == "new"
+    assert not path.is_symlink()
+    assert names_in(folder) == ["file"]
+
+
+def test_what_leads_outside_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "within").symlink_to("../b")
+    (tmp_path / "linked").symlink_to(folder)
+    check_links(folder)
+    check_links(tmp_path / "linked")
+    check_links(tmp_path / "nowhere")
+    assert inside(folder, folder / "a/../b") == folder / "a/../b"
+    for outside in (tmp_path / "folder2/x", folder / "../x", Path("/x")):
+        with pytest.raises(ValueError, match=r"lie inside of it\. Received"):
+            inside(folder, outside)
+    (folder / "a" / "out").symlink_to(tmp_path)
+    (folder / "a" / "circle").symlink_to("circle")
+    with pytest.raises(ValueError, match=r"Received: .*a/out, which leads to"):
+        check_links(folder)
+
+
+def test_texts_of_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"\xef\xbb\xbf\xce\xbb = 1\r\n")
+    assert read_text(path).split() == ["λ", "=", "1"]
+    path.write_bytes(b"\xff\xfea\x00")
+    with pytest.raises(ValueError, match=r"Expected UTF-8 text in .*text\. Received"):
+        read_text(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"{'a': 1}"])
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "values.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"Expected .* in .*values\.json\. Received"):
+        read_json(path)

@@ -392,7 +392,7 @@ tf.config.set_logical_device_configuration(
 rng = np.random.default_rng(0)
 images = rng.normal(size=(4, 6, 7, 3)).astype("float32")
 labels = rng.integers(0, 3, (4, 6, 7))
-labels[:, 0] = 255  # as many valid pixels in every image
+labels[:, 0] = labels[0, 1:5] = 255  # unevenly
 def train(strategy):
     with strategy.scope():
         keras.utils.set_random_seed(0)
@@ -516,3 +516,57 @@ def test_class_weights_are_one_a_class() -> None:
     loss = CrossEntropyLevelSetLoss(0.0, from_logits=True, class_weight=[1.0, 2.0])
     with pytest.raises(ValueError, match="hold 4 numbers"):
         loss(labels, logits)
+
+
+# --- Bad input ---
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("labels", "scores", "weight"),
+    [
+        (np.full((3, 6, 7), "a"), np.zeros((3, 6, 7, 4)), None),
+        (np.zeros((3, 6, 7), complex), np.zeros((3, 6, 7, 4)), None),
+        (np.zeros((3, 6, 7), int), np.zeros((3, 6, 7, 4), complex), None),
+        (np.zeros((3, 6, 7), int), np.zeros((3, 6, 7, 4)), "heavy"),
+        (np.zeros((3, 6, 7), int), np.float32(0), 1.0),
+        (np.zeros((3, 6, 7), int), np.float32(0), None),
+    ],
+)
+def test_what_holds_no_numbers_raises(
+    loss: type[LevelSetLoss], labels: Any, scores: Any, weight: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        loss(from_logits=True)(labels, tf.constant(scores), weight)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ignore_class": "255"},
+        {"epsilon": "small"},
+        {"level_set_weight": "heavy"},
+        {"level_set_weight": None},
+        {"jit_compile": 2},
+        {"class_weight": "abcd"},
+        {"dtype": "floaty"},
+        {"dtype": "int32"},
+        {"reduction": "average"},
+        {"reduction": ["sum"]},
+    ],
+)
+def test_options_of_other_types_raise(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"Expected `{next(iter(options))}`"):
+        CrossEntropyLevelSetLoss(**options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("shape", [(0, 6, 7), (3, 0, 7), (3, 6, 0), (0,), (2, 0)])
+def test_no_pixel_is_zero(loss: type[LevelSetLoss], shape: tuple[int, ...]) -> None:
+    if len(shape) == 1:
+        shape = (*shape, 5)
+    value, gradient = value_and_gradient(
+        loss(from_logits=True), np.zeros(shape, int), np.zeros((*shape, 4), np.float32)
+    )
+    assert value == 0
+    assert gradient.shape == (*shape, 4)

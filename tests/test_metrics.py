@@ -376,6 +376,15 @@ def test_one_hot_labels_where_zeros_are_void() -> None:
     )
 
 
+@pytest.mark.parametrize("void", [-2, -1, 255])
+def test_one_hot_labels_that_are_no_number_are_not_void(void: int) -> None:
+    labels = np.array([[[1, 0], [np.nan, 0]]], np.float32)
+    metric = metrics.MeanIoU(2, ignore_class=void, sparse_y_true=False)
+    metric.update_state(labels, np.array([[0, 0]]))
+    with pytest.raises(ValueError, match="labels"):
+        metric.result()
+
+
 def test_one_hot_labels_with_a_channel_of_void() -> None:
     metric = metrics.MeanIoU(2, sparse_y_true=False, ignore_class=2)
     metric.update_state(tf.one_hot([0, 1, 2], 3), [0, 1, 1])
@@ -975,3 +984,67 @@ def test_energy_of_a_long_run_keeps_its_digits() -> None:
 def test_energy_checks_its_options_at_once(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"Expected .*Received"):
         metrics.LevelSetEnergy(**arguments)
+
+
+# --- Bad input ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_classes": "3"},
+        {"num_classes": 1.5},
+        {"ignore_class": "255"},
+        {"ignore_class": 1.5},
+        {"class_names": 3},
+        {"axis": "last"},
+        {"threshold": "a", "num_classes": 2, "sparse_y_pred": False},
+        {"threshold": float("nan"), "num_classes": 2, "sparse_y_pred": False},
+    ],
+)
+def test_options_of_other_types_raise(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        metrics.MeanIoU(**{"num_classes": 3, **options})
+
+
+@pytest.mark.parametrize("in_a_graph", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "predictions", "weight"),
+    [
+        (np.full((1, 2), "a"), np.zeros((1, 2)), None),
+        (np.zeros((1, 2)), np.zeros((1, 2), complex), None),
+        (np.zeros((1, 2)), np.zeros((1, 2)), "heavy"),
+    ],
+)
+def test_what_holds_no_numbers_raises(
+    labels: Any, predictions: Any, weight: Any, in_a_graph: bool
+) -> None:
+    for metric in (metrics.MeanIoU(2), metrics.LevelSetEnergy()):
+        if isinstance(metric, metrics.LevelSetEnergy):
+            predictions = np.stack([predictions, predictions], -1)
+        update = in_graph(metric) if in_a_graph else metric.update_state
+        with pytest.raises(ValueError, match="to hold real numbers"):
+            update(tf.constant(labels), tf.constant(predictions), weight)
+
+
+def test_an_axis_that_is_not_there_raises() -> None:
+    metric = metrics.MeanIoU(2, sparse_y_pred=False, axis=3)
+    with pytest.raises(ValueError, match="Expected an axis 3 of the classes"):
+        metric.update_state(np.zeros((1, 4)), np.zeros((1, 4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        (["a", "b"], {}),
+        ([1j, 0], {}),
+        ([0, 1], {"num_classes": "2"}),
+        ([0, 1], {"num_classes": 0}),
+        ([0, 1], {"ignore_class": "255"}),
+    ],
+)
+def test_confusion_matrix_of_other_types_raises(
+    labels: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        metrics.confusion_matrix(labels, [0, 1], **{"num_classes": 2, **options})

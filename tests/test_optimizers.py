@@ -277,8 +277,19 @@ def test_under_mixed_float16() -> None:
         {"multipliers": [("bias", -2.0, 0.0)]},
         {"multipliers": [(1, 2.0, 0.0)]},
         {"multipliers": [("fc8(", 2.0, 0.0)]},
+        {"multipliers": [("bias", "2", 0.0)]},
+        {"multipliers": [("bias", float("nan"), 0.0)]},
+        {"l2": "a"},
+        {"momentum": 1.5},
+        {"momentum": "a"},
+        {"l2": None},
     ],
 )
 def test_bad_arguments_raise(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Expected"):
         CaffeSGD(0.1, **options)
+
+
+@pytest.mark.parametrize("momentum", [0, 1])
+def test_momentum_may_be_an_integer(momentum: int) -> None:
+    assert CaffeSGD(0.1, momentum=momentum).momentum == momentum

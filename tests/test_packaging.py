@@ -159,6 +159,7 @@ def test_wheel_holds_each_module_once_and_inside_our_package(
         "tf_levelset/models/deeplab.py",
         "tf_levelset/datasets/camvid.py",
         "tf_levelset/py.typed",
+        "tf_levelset/templates/report.html",
     } <= set(counts)
     assert any(name.endswith("/LICENSE") for name in metadata)
     assert "tf-levelset = tf_levelset.cli:main" in scripts

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fuzzing.files import png_bomb
 from tf_levelset.prediction import (
     Input,
     Outputs,
@@ -215,3 +216,18 @@ def test_predictions_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
     claim(tmp_path, {"model": "a", "flip": False})
     with pytest.raises(ValueError, match=r"another flip\. Name a new folder"):
         claim(tmp_path, {"model": "a", "flip": True})
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", ""])
+def test_a_note_of_other_programs_is_no_beginning(tmp_path: Path, content: str) -> None:
+    (tmp_path / "predict.json").write_text(content)
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        claim(tmp_path, {"model": "a"})
+
+
+def test_a_picture_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_bomb(20_000, 20_000, 1, whole=False))
+    faults = predict(Bright(), find_inputs([tmp_path / "a.png"]), outputs(tmp_path))
+    assert [fault.message for fault in faults] == [
+        "Expected a picture of at most 178956970 pixels. Received: 400000000"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -43,3 +44,31 @@ def test_errors_inside_are_left_as_they_are() -> None:
 
     with pytest.raises(TypeError, match="inside"):
         call_with_options("broken", broken)
+
+
+def typed(flag: bool = False, number: float = 0.5, count: int | None = None) -> float:
+    return number if flag else float(count or 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flag": "False"},  # a text that would pass for true
+        {"flag": 1},
+        {"number": "0.5"},
+        {"number": None},
+        {"number": float("nan")},
+        {"count": 1.5},
+        {"count": "3"},
+        {"count": True},
+    ],
+)
+def test_options_of_other_types_raise(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is to be of type"):
+        call_with_options("typed", typed, **options)
+
+
+def test_options_of_their_types_pass() -> None:
+    assert call_with_options("typed", typed, flag=True, number=2) == 2
+    assert call_with_options("typed", typed, count=3) == 3
+    assert call_with_options("typed", typed, count=None) == 0

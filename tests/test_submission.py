@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tf_levelset import files
 from tf_levelset.datasets import Source, evaluation_dataset
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
 from tf_levelset.datasets.cityscapes import cityscapes
@@ -284,16 +285,13 @@ def test_files_are_written_whole(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     calls = []
 
-    def breaks_at_the_second(path: Path, content: bytes) -> int:
+    def breaks_at_the_second(path: Path) -> None:
         calls.append(path)
         if len(calls) == 2:
-            with path.open("wb") as file:
-                file.write(content[:10])
+            os.truncate(path, 10)
             raise OSError("disk full")
-        with path.open("wb") as file:
-            return file.write(content)
 
-    monkeypatch.setattr(Path, "write_bytes", breaks_at_the_second)
+    monkeypatch.setattr(files, "sync", breaks_at_the_second)
 
     def other(image: np.ndarray) -> np.ndarray:
         return by_red_19(image)[..., ::-1]
@@ -326,6 +324,28 @@ def test_rejects_the_classes_of_another_data_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the 19 classes of 'cityscapes'"):
         write_submission(fails_if_asked, source, tmp_path / "out", "cityscapes")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../a", "b/../../../../../a"])
+@pytest.mark.parametrize("format", ["voc", "cityscapes"])
+def test_rejects_names_that_lead_out_of_the_folder(
+    tmp_path: Path, name: str, format: str
+) -> None:
+    classes = {"voc": VOC_CLASSES, "cityscapes": CITYSCAPES_CLASSES}[format]
+    source = source_of([picture_of(np.zeros((2, 2)))], [name], tuple(classes))
+    with pytest.raises(ValueError, match=r"Expected names .* without `\.\.`"):
+        write_submission(fails_if_asked, source, tmp_path / "out", format)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rejects_links_that_lead_out_of_the_folder(tmp_path: Path) -> None:
+    source = source_of([picture_of(np.zeros((2, 2)))], ["a"], tuple(VOC_CLASSES))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "results").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"Expected all of .* to lie inside of it"):
+        write_submission(fails_if_asked, source, tmp_path / "out", "voc")
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_rejects_two_samples_of_one_name(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tf_levelset.tables import find_runs, markdown, tables
 def result(miou: float, crf: int | None = None, **changes: Any) -> dict[str, Any]:
     return {
         "dataset": "voc/val",
+        "images": 3,
         "flip": False,
         "scales": [1.0],
         "crf": crf and dataclasses.asdict(PRESETS[f"vgg_{crf}"]),
@@ -164,3 +165,23 @@ def test_command(
     assert [entry["table"] for entry in written] == [1, 2, 3, 4, 5, 0]
     assert cli.main(["tables", str(tmp_path / "nowhere")]) == 1
     assert "Expected a folder with runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [],
+        3,
+        {"mean_iou": None},
+        {"mean_iou": "0.5"},
+        {"seconds_per_image": [1]},
+        {"seconds_per_image": {"net": "fast"}},
+        {"crf": 3},
+        {"crf": {"iterations": "ten"}},
+    ],
+)
+def test_an_evaluation_without_its_numbers_is_named(runs: Path, change: Any) -> None:
+    path = runs / "a" / "ls" / "evaluation.json"
+    write(path, result(0.6) | change if isinstance(change, dict) else change)
+    with pytest.raises(ValueError, match=r"Expected .*evaluation.*Received"):
+        find_runs([runs])

@@ -28,6 +28,7 @@ from tf_levelset.metrics import (
     PixelAccuracy,
 )
 from tf_levelset.optimizers import CaffeSGD
+from tf_levelset.resume import ExactResume
 
 __all__ = [
     "ActiveContourLoss",
@@ -36,6 +37,7 @@ __all__ = [
     "CaffeSGD",
     "CrossEntropyLevelSetLoss",
     "DiceLoss",
+    "ExactResume",
     "FocalLoss",
     "FrequencyWeightedIoU",
     "LevelSetEnergy",

@@ -20,15 +20,21 @@ there. What they do to the shapes around them is said at each function.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from scipy import ndimage
 
 from tf_levelset import compat
+from tf_levelset.checks import (
+    check_ignore_class,
+    check_num_classes,
+    is_number,
+)
 from tf_levelset.metrics import (
     _class_iou,
     _ConfusionMetric,
@@ -48,8 +54,15 @@ Counts = npt.NDArray[np.int64]
 # the Keras metrics where an id was wrong. uint8, or uint16 if there are many classes.
 _Ids = npt.NDArray[Any]
 
-# OpenCV's distances are float32. Their squares, whole numbers, are exact to 2048 px.
 _WIDEST = 1024
+
+# OpenCV's distances are float32 and differ by some units in the last place from
+# processor to processor. Up to this width their squares, which are whole numbers, are
+# found again with two digits to spare; SciPy's are exact and take twice as long.
+_WIDEST_IN_FLOAT32 = 128
+
+# Of 16 bits, which also hold what is no class.
+_MOST_CLASSES = 65534
 
 _BOUNDARIES = ("all", "class", "void")
 _AVERAGES = ("macro", "micro")
@@ -273,24 +286,29 @@ def _boundary_distances(
     distances = np.full(truth.shape, np.inf)
     void = truth == num_classes
     if boundaries == "void":
-        distances[~void] = _distances_to_zero(~void)[~void]
+        distances[~void] = _distances_to_zero(~void, limit)[~void]
         return distances
     for index in np.unique(truth[~void]):
         window = _window(truth == index, math.ceil(limit))
         inside = truth[window] == index
         same = inside | void[window] if boundaries == "class" else inside
-        distances[window][inside] = _distances_to_zero(same)[inside]
+        distances[window][inside] = _distances_to_zero(same, limit)[inside]
     return distances
 
 
-def _distances_to_zero(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def _distances_to_zero(
+    mask: npt.NDArray[np.bool_], limit: float
+) -> npt.NDArray[np.float64]:
     """Returns the Euclidean distances to the nearest False, infinite if there is none.
 
-    They are the correctly rounded roots of whole numbers, so that a width of √5 holds
-    a pixel at the distance √5.
+    Up to `limit` they are the correctly rounded roots of whole numbers, so that a width
+    of √5 holds a pixel at the distance √5.
     """
-    if mask.all():  # of which OpenCV promises nothing
+    if mask.all():  # of which neither library promises anything
         return np.full(mask.shape, np.inf)
+    if limit > _WIDEST_IN_FLOAT32:
+        exact: npt.NDArray[np.float64] = ndimage.distance_transform_edt(mask)
+        return exact
     distances = cv2.distanceTransform(
         mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     )
@@ -448,7 +466,8 @@ def _pictures(
     ignore_class: int | None,
 ) -> Iterator[tuple[_Ids, _Ids]]:
     """Yields the truth and the prediction of each picture, void in both as C."""
-    _check_num_classes(num_classes)
+    check_num_classes(num_classes, _MOST_CLASSES)
+    check_ignore_class(ignore_class)
     truth, predicted = np.asarray(labels), np.asarray(predictions)
     if truth.shape != predicted.shape or truth.ndim not in (2, 3):
         raise ValueError(
@@ -468,8 +487,8 @@ def _pictures(
             num_classes,
         ),
     )
-    shape = (-1, *truth.shape[-2:])
-    return zip(*(ids.reshape(shape) for ids in pair), strict=True)
+    shape = (1, *truth.shape)[-3:]
+    return _of_pixels(*(ids.reshape(shape) for ids in pair))
 
 
 def _compact(
@@ -489,6 +508,14 @@ def _id_type(num_classes: int) -> type[np.generic]:
 def _total(counts: Iterator[Counts], shape: tuple[int, ...]) -> Counts:
     """Adds the pictures' counts."""
     return sum(counts, np.zeros(shape, np.int64))
+
+
+def _of_pixels(
+    truths: Iterable[_Ids], predictions: Iterable[_Ids]
+) -> Iterator[tuple[_Ids, _Ids]]:
+    """Yields the pairs of pictures that have a pixel; OpenCV takes no others."""
+    pairs = zip(truths, predictions, strict=True)
+    return (pair for pair in pairs if pair[0].size)
 
 
 def _histogram(ids: _Ids) -> Counts:
@@ -511,22 +538,16 @@ def _ratios(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return _divide(pairs[:, 0], pairs[:, 1])
 
 
-def _check_num_classes(num_classes: int) -> None:
-    if not 1 <= num_classes <= 65534:
-        raise ValueError(
-            f"Expected `num_classes` in [1, 65534]. Received: {num_classes}"
-        )
-
-
 def _check_ratio(ratio: float) -> None:
-    if not 0 < ratio < math.inf:
-        raise ValueError(f"Expected a positive `ratio`. Received: {ratio}")
+    if not (is_number(ratio) and 0 < ratio < math.inf):
+        raise ValueError(f"Expected a positive `ratio`. Received: {ratio!r}")
 
 
 def _check_widths(widths: Sequence[float]) -> None:
-    if not len(widths) or not all(0 < width <= _WIDEST for width in widths):
+    numbers = list(widths) if isinstance(widths, Iterable) else []
+    if not numbers or not all(is_number(w) and 0 < w <= _WIDEST for w in numbers):
         raise ValueError(
-            f"Expected one or more widths in (0, {_WIDEST}]. Received: {widths}"
+            f"Expected one or more widths in (0, {_WIDEST}]. Received: {widths!r}"
         )
 
 
@@ -544,10 +565,10 @@ def _check_boundaries(boundaries: str, ignore_class: int | None) -> None:
 
 def _check_small_objects(max_share: float, hit: float, min_pixels: int) -> None:
     for name, share in (("max_share", max_share), ("hit", hit)):
-        if not 0 < share <= 1:
-            raise ValueError(f"Expected `{name}` in (0, 1]. Received: {share}")
-    if min_pixels < 1:
-        raise ValueError(f"Expected `min_pixels` >= 1. Received: {min_pixels}")
+        if not (is_number(share) and 0 < share <= 1):
+            raise ValueError(f"Expected `{name}` in (0, 1]. Received: {share!r}")
+    if not (is_number(min_pixels) and min_pixels >= 1):
+        raise ValueError(f"Expected `min_pixels` >= 1. Received: {min_pixels!r}")
 
 
 def _check_average(average: str) -> None:
@@ -564,7 +585,7 @@ class _PairMetric(_CountMetric):
     """A metric whose counts are two numbers a class: the score's, and those of all."""
 
     def __init__(self, num_classes: int, **options: Any) -> None:
-        _check_num_classes(num_classes)
+        check_num_classes(num_classes, _MOST_CLASSES)
         super().__init__(num_classes, **options)
 
     def _counts_shape(self) -> tuple[int, ...]:
@@ -700,7 +721,7 @@ class TrimapIoU(_ConfusionMetric):
         boundaries: str = "all",
         **options: Any,
     ) -> None:
-        _check_num_classes(num_classes)
+        check_num_classes(num_classes, _MOST_CLASSES)
         _check_widths([width])
         _check_boundaries(boundaries, options.get("ignore_class"))
         super().__init__(num_classes, **options)
@@ -868,7 +889,8 @@ def _count_pictures(
     shape = metric._counts_shape()
 
     def total(truths: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> Counts:
-        return _total(map(count, truths, predictions), shape)
+        pairs = _of_pixels(truths, predictions)
+        return _total((count(*pair) for pair in pairs), shape)
 
     return _Tally(
         tf.ensure_shape(tf.numpy_function(total, ids, tf.int64), shape),

@@ -27,6 +27,7 @@ from tf_levelset.datasets import (
 from tf_levelset.datasets.faults import error_of
 from tf_levelset.datasets.verification import Verified, load_verified
 from tf_levelset.datasets.voc import voc_palette
+from tf_levelset.distribution import strategy_named
 from tf_levelset.energy import NORMALIZATIONS
 from tf_levelset.evaluation import (
     Predictor,
@@ -40,16 +41,26 @@ from tf_levelset.export import export
 from tf_levelset.figures import level_set_panel, zoomed_panel
 from tf_levelset.files import read_json, write_json, write_text
 from tf_levelset.heaviside import HEAVISIDES
+from tf_levelset.html_report import write_report
+from tf_levelset.model_files import load_keras
 from tf_levelset.models import list_models
 from tf_levelset.onnx import export_onnx
 from tf_levelset.prediction import Outputs, claim, find_inputs, predict
 from tf_levelset.published import COLUMNS, TABLES
 from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke, with_model
+from tf_levelset.resume import graph_message
+from tf_levelset.run_files import read_class_names, read_palette
 from tf_levelset.schedules import SCHEDULES
 from tf_levelset.submission import write_submission
 from tf_levelset.tables import find_runs, markdown, tables
 from tf_levelset.tiled import Tiling
-from tf_levelset.training import CLASSES_FILE, PALETTE_FILE, load_recipe, train
+from tf_levelset.training import (
+    CLASSES_FILE,
+    PALETTE_FILE,
+    CheckpointOptions,
+    load_recipe,
+    train,
+)
 from tf_levelset.visualize import panel, write_png
 
 INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
@@ -71,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(options.if_stopped)
         return INTERRUPTED
     except tf.errors.InvalidArgumentError as error:
-        # From inside a graph: what was found wrong, without the graph's own account.
-        lines = [line for line in error.message.splitlines() if "Expected" in line]
-        message = " ".join(lines) or error.message
+        message = graph_message(error)
+    except tf.errors.ResourceExhaustedError as error:
+        message = error.message  # as of a full disk
     except (ValueError, OSError, ImportError) as error:
         message = str(error)
     else:
@@ -97,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check_data(commands)
     _add_predict(commands)
     _add_figures(commands)
+    _add_report(commands)
     return top
 
 
@@ -114,7 +126,11 @@ def _add_train(commands: Any) -> None:
         argument_default=argparse.SUPPRESS,
     )
     recipe = command.add_argument_group("recipe")
-    recipe.add_argument("--recipe", metavar="NAME", help="see --list-recipes")
+    recipe.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="see --list-recipes; or a .json file, such as a run's config.json",
+    )
     recipe.add_argument(
         "--list-recipes", action="store_true", help="print what can be trained, and how"
     )
@@ -157,6 +173,29 @@ def _add_train(commands: Any) -> None:
         type=int,
         choices=(1, 8, 16, 32),
         help="where the loss is taken: the net's output stride, or 1",
+    )
+    safety = command.add_argument_group("being stopped and going on")
+    safety.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        help="how much work may be lost; a checkpoint is also written after each epoch "
+        f"(default: {CheckpointOptions.seconds:g})",
+    )
+    safety.add_argument(
+        "--keep-checkpoints",
+        type=int,
+        help=f"how many checkpoints stay (default: {CheckpointOptions.keep})",
+    )
+    safety.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="only operations that give the same bits again on the same machine",
+    )
+    command.add_argument(
+        "--distribute",
+        choices=("mirrored", "workers"),
+        help="train on all GPUs of this machine, or on those of all the processes that "
+        "TF_CONFIG names",
     )
     model = command.add_argument_group("model")
     model.add_argument(
@@ -305,6 +344,18 @@ def _add_figures(commands: Any) -> None:
     command.set_defaults(command=_figures, if_stopped="Stopped.")
 
 
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser(
+        "report", help="compare runs on one page of HTML: curves, tables, pictures"
+    )
+    command.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="a run's or a loss's folder"
+    )
+    command.add_argument("--data-dir", help="folder of the data set's files")
+    command.add_argument("--output", "--out", type=Path, default=Path("report.html"))
+    command.set_defaults(command=_report, if_stopped="Stopped.")
+
+
 _GROUPS = {
     "model_options": ("width", "depth", "dilation", "dropout", "batch_norm", "weights"),
     "level_set": (
@@ -356,17 +407,27 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 def _named_recipe(options: argparse.Namespace) -> Recipe:
     dataset = getattr(options, "dataset", None)
     name = getattr(options, "recipe", None) or DEFAULTS[dataset or "synthetic"]
-    if name not in RECIPES:
+    if name.endswith(".json"):
+        recipe = _recipe_in(Path(name))
+    elif name in RECIPES:
+        recipe = RECIPES[name]
+    else:
         raise ValueError(
-            f"Expected a recipe that --list-recipes lists. Received: {name!r}"
+            f"Expected a recipe that --list-recipes lists, or a .json file. "
+            f"Received: {name!r}"
         )
-    recipe = RECIPES[name]
     if dataset not in (None, recipe.dataset):
         raise ValueError(
             f"Expected --dataset {recipe.dataset}, which is {name!r}'s, or none. "
             f"Received: {dataset}"
         )
     return recipe
+
+
+def _recipe_in(path: Path) -> Recipe:
+    """The recipe in a file, named after it if it has no name."""
+    recipe = Recipe.from_json(read_json(path))
+    return dataclasses.replace(recipe, name=recipe.name or path.stem)
 
 
 def _assigned(recipe: Recipe, assignment: str) -> Recipe:
@@ -415,8 +476,17 @@ def _train(options: argparse.Namespace) -> None:
                 )
         _smoke(recipe)
         return
+    if getattr(options, "deterministic", False):
+        tf.config.experimental.enable_op_determinism()
+    strategy = strategy_named(getattr(options, "distribute", None))
+    checkpoints = CheckpointOptions(
+        getattr(options, "checkpoint_seconds", CheckpointOptions.seconds),
+        getattr(options, "keep_checkpoints", CheckpointOptions.keep),
+    )
     run_dir = getattr(options, "output", Path("runs") / recipe.name)
-    train(recipe, run_dir, getattr(options, "data_dir", None))
+    data_dir = getattr(options, "data_dir", None)
+    if not train(recipe, run_dir, data_dir, checkpoints, strategy):
+        return  # of which the chief tells
     print()
     print((run_dir / "report.md").read_text(encoding="utf-8"), end="")
     print(f"\nPictures: {run_dir / 'panel.png'}; all of it: {run_dir}")
@@ -580,6 +650,11 @@ def _figures(options: argparse.Namespace) -> None:
             print(path)
 
 
+def _report(options: argparse.Namespace) -> None:
+    write_report(options.runs, options.output, options.data_dir)
+    print(f"Wrote {options.output}.")
+
+
 def _index(names: Sequence[str], name: str, what: str) -> int:
     if name not in names:
         known = ", ".join(names[:20])
@@ -608,7 +683,7 @@ def _palette(model: Path, num_classes: int) -> np.ndarray:
     """The colours of a model's classes: its run's, or VOC's."""
     for folder in (model, *model.resolve().parents[:3]):
         if (folder / PALETTE_FILE).exists():
-            palette = np.array(read_json(folder / PALETTE_FILE), np.uint8)
+            palette = read_palette(folder / PALETTE_FILE)
             if len(palette) == num_classes:
                 return palette
     return voc_palette(num_classes)
@@ -669,9 +744,9 @@ def _export(options: argparse.Namespace) -> None:
         raise FileNotFoundError(
             f"Expected a .keras file or a folder with a model.keras. Received: {path}"
         )
-    model = keras.models.load_model(path, compile=False)
+    model = load_keras(path)
     names = path.with_name(CLASSES_FILE)
-    class_names = read_json(names) if names.exists() else ()
+    class_names = read_class_names(names) if names.exists() else ()
     portable = options.portable or options.onnx is not None
     version = export(
         model, options.folder, class_names, options.version, portable=portable

@@ -110,7 +110,10 @@ def combined_losses(
     """
     num_classes = scores.shape[-1]
     shape = tf.shape(scores)
-    by_row = tf.concat([shape[:1], [-1], shape[-2:-1]], axis=0)
+    # Not −1, which nothing tells where a row has no pixel.
+    known = scores.shape[1:-2].num_elements()
+    rows = tf.reduce_prod(shape[1:-2]) if known is None else known
+    by_row = tf.stack([shape[0], rows, shape[-2]])
     # Void is the class after the last, which nothing is predicted as.
     ids = tf.where(labels.valid, labels.ids, num_classes)
     of_images = functools.partial(every_image, options=options)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from tf_levelset import compat, fusion
+from tf_levelset.checks import is_number, is_whole
 from tf_levelset.energy import check_class_weight
 from tf_levelset.labels import Labels
 from tf_levelset.segmentation_loss import (
@@ -69,8 +70,8 @@ class FocalLoss(SegmentationLoss):
         name: name of the loss.
         dtype: dtype of the computation.
 
-    Call arguments and errors: as `SegmentationLoss`. Under `tf.distribute` each
-    replica averages over its own valid pixels.
+    Call arguments and errors: as `SegmentationLoss`. Under `tf.distribute` the mean is
+    over the valid pixels of all replicas.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])
@@ -90,8 +91,8 @@ class FocalLoss(SegmentationLoss):
         name: str | None = "focal_loss",
         dtype: Any = None,
     ) -> None:
-        _expect(0 <= gamma < math.inf, "`gamma` to be zero or more", gamma)
-        _expect(0 < alpha < math.inf, "`alpha` to be positive", alpha)
+        _expect_not_negative("gamma", gamma)
+        _expect_positive("alpha", alpha)
         super().__init__(
             from_logits, ignore_class, class_weight, reduction, name, dtype
         )
@@ -164,8 +165,8 @@ class LossMaxPooling(SegmentationLoss):
         name: str | None = "loss_max_pooling",
         dtype: Any = None,
     ) -> None:
-        _expect(0 < ratio <= 1, "`ratio` in (0, 1]", ratio)
-        _expect(1 < p < math.inf, "`p` above 1 and finite", p)
+        _expect(is_number(ratio) and 0 < ratio <= 1, "`ratio` in (0, 1]", ratio)
+        _expect(is_number(p) and 1 < p < math.inf, "`p` above 1 and finite", p)
         super().__init__(
             from_logits, ignore_class, class_weight, reduction, name, dtype
         )
@@ -285,10 +286,11 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         name: str | None = "locally_adaptive_loss",
         dtype: Any = None,
     ) -> None:
-        _expect(patch_size > 0 and patch_size % 2 == 1, "an odd size", patch_size)
-        _expect(stride >= 1 and stride % 1 == 0, "`stride` of 1 or more", stride)
-        _expect(0 < sigma < math.inf, "`sigma` to be positive", sigma)
-        _expect(1 <= k < math.inf, "`k` to be 1 or more", k)
+        odd = is_whole(patch_size) and patch_size > 0 and patch_size % 2 == 1
+        _expect(odd, "an odd size", patch_size)
+        _expect(is_whole(stride) and stride >= 1, "`stride` of 1 or more", stride)
+        _expect_positive("sigma", sigma)
+        _expect(is_number(k) and 1 <= k < math.inf, "`k` to be 1 or more", k)
         _expect(merge in MERGES, f"`merge` to be one of {MERGES}", merge)
         super().__init__(
             from_logits, ignore_class, class_weight, reduction, name, dtype
@@ -501,7 +503,7 @@ class DiceLoss(SegmentationLoss):
         name: str | None = "dice_loss",
         dtype: Any = None,
     ) -> None:
-        _expect(0 <= smooth < math.inf, "`smooth` to be zero or more", smooth)
+        _expect_not_negative("smooth", smooth)
         super().__init__(
             from_logits, ignore_class, class_weight, reduction, name, dtype
         )
@@ -548,8 +550,10 @@ def dice(overlap: tf.Tensor, total: tf.Tensor, smooth: float) -> tf.Tensor:
         (R, C); 1 where both are empty.
     """
     total += smooth
-    safe = tf.where(total > 0, total, 1)
-    return tf.where(total > 0, (2 * overlap + smooth) / safe, 1)
+    # Not `total > 0`, which does not hold for NaN: that would pass for an empty class.
+    occupied = ~(total <= 0)
+    ratio = (2 * overlap + smooth) / tf.where(occupied, total, 1)
+    return tf.where(occupied, ratio, 1)
 
 
 def class_sums(
@@ -844,7 +848,8 @@ def _steps_of_batch(
 def _descending(errors: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Indices of the valid errors (M,), the greatest first, equal ones as they come."""
     count = np.count_nonzero(valid)
-    if errors.dtype != np.float32 or errors.size >= 2**31 or errors.min() < 0:
+    few = 0 < errors.size < 2**31
+    if errors.dtype != np.float32 or not few or errors.min() < 0:
         return np.argsort(np.where(valid, -errors, np.inf), kind="stable")[:count]
     # One integer of error and index is sorted faster than indices by their errors: the
     # bits of floats of zero or more (not of −0) are in the order of the floats.
@@ -1032,8 +1037,9 @@ class ActiveContourLoss(SegmentationLoss):
         name: str | None = "active_contour_loss",
         dtype: Any = None,
     ) -> None:
-        for weight in (length_weight, region_weight, inside_weight):
-            _expect(0 <= weight < math.inf, "weights of zero or more", weight)
+        _expect_not_negative("length_weight", length_weight)
+        _expect_not_negative("region_weight", region_weight)
+        _expect_not_negative("inside_weight", inside_weight)
         super().__init__(
             from_logits, ignore_class, class_weight, reduction, name, dtype
         )
@@ -1423,21 +1429,30 @@ def _expect(holds: bool, expected: str, received: Any) -> None:
         raise ValueError(f"Expected {expected}. Received: {received!r}")
 
 
+def _expect_positive(name: str, value: Any) -> None:
+    holds = is_number(value) and 0 < value < math.inf
+    _expect(holds, f"`{name}` to be positive", value)
+
+
+def _expect_not_negative(name: str, value: Any) -> None:
+    holds = is_number(value) and 0 <= value < math.inf
+    _expect(holds, f"`{name}` to be zero or more", value)
+
+
 def _check_classes(classes: Classes) -> str | list[int]:
     """Returns `classes` as JSON holds it."""
     if isinstance(classes, str):
         _expect(classes in ("present", "all"), '"present", "all" or ids', classes)
         return classes
-    ids = [int(label) for label in classes]
+    ids = list(classes) if isinstance(classes, Iterable) else []
     _expect(
         ids != []
-        and min(ids) >= 0
-        and len(set(ids)) == len(ids)
-        and ids == list(classes),
+        and all(is_whole(label) and label >= 0 for label in ids)
+        and len(set(ids)) == len(ids),
         "`classes` to hold ids of classes, each once",
         classes,
     )
-    return ids
+    return [int(label) for label in ids]
 
 
 def _check_components(
@@ -1448,7 +1463,9 @@ def _check_components(
             "Expected `losses` to hold one or more losses of tf_levelset. "
             f"Received: {losses!r}"
         )
-    if len(weights) != len(losses) or not all(0 <= w < float("inf") for w in weights):
+    if len(weights) != len(losses) or not all(
+        is_number(w) and 0 <= w < float("inf") for w in weights
+    ):
         raise ValueError(
             f"Expected `weights` to hold {len(losses)} finite numbers of zero or more. "
             f"Received: {weights!r}"

@@ -28,6 +28,12 @@ def register(cls: T) -> T:
     return keras.saving.register_keras_serializable("tf_levelset")(cls)
 
 
+_REDUCTIONS = (
+    *("sum_over_batch_size", "sum", "none", None),
+    *(("mean", "mean_with_sample_weight") if KERAS_3 else ("auto",)),
+)
+
+
 class Loss(keras.losses.Loss):
     """`keras.losses.Loss` with one constructor and one dtype rule in both lanes.
 
@@ -42,6 +48,11 @@ class Loss(keras.losses.Loss):
         reduction: str | None = "sum_over_batch_size",
         dtype: Any = None,
     ) -> None:
+        if reduction not in _REDUCTIONS:
+            raise ValueError(
+                f"Expected `reduction` to be one of {_REDUCTIONS}. "
+                f"Received: {reduction!r}"
+            )
         self._requested_dtype = dtype
         compute_dtype = _compute_dtype(dtype)
         if KERAS_3:
@@ -65,7 +76,10 @@ def _compute_dtype(dtype: Any) -> str:
     compute_dtype = getattr(dtype, "compute_dtype", dtype)  # a keras.DTypePolicy
     if isinstance(compute_dtype, str) and compute_dtype.startswith("mixed_"):
         return "float32"
-    resolved = tf.as_dtype(compute_dtype)
+    try:
+        resolved = tf.as_dtype(compute_dtype)
+    except TypeError:
+        resolved = tf.string
     if not resolved.is_floating:
         raise ValueError(f"Expected `dtype` to be a floating type. Received: {dtype!r}")
     return "float64" if resolved == tf.float64 else "float32"
@@ -105,8 +119,47 @@ def state_of(model: keras.Model) -> list[tf.Variable]:
 
 
 def variables_of(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
-    """Returns an optimizer's variables."""
-    return [raw_variable(v) for v in optimizer.variables]
+    """Returns an optimizer's variables, its rate and the loss' scale among them."""
+    variables = [raw_variable(v) for v in optimizer.variables]
+    if KERAS_3:
+        return variables
+    # Keras 2 keeps what mixed precision adjusts out of the optimizer's variables,
+    scale = getattr(optimizer, "_loss_scale", None)
+    if scale is not None and hasattr(scale, "counter"):  # else a fixed number
+        variables += [scale.current_loss_scale, scale.counter]
+    # and the learning rate, which is one where it is no schedule.
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    return [*variables, rate] if isinstance(rate, tf.Variable) else variables
+
+
+def metric_variables(model: keras.Model) -> list[tf.Variable]:
+    """Returns what a compiled model sums up over an epoch, its losses among it.
+
+    Keras makes some of them within the first step only.
+    """
+    if KERAS_3:
+        return [raw_variable(v) for v in model.metrics_variables]
+    return [v for metric in model.metrics for v in metric.variables]
+
+
+def steps_per_execution(model: keras.Model) -> int:
+    """Returns how many steps a compiled model takes before its callbacks hear of it."""
+    if KERAS_3:
+        return int(model.steps_per_execution)
+    steps = model._steps_per_execution  # a variable
+    return 1 if steps is None else int(steps.numpy())
+
+
+def build_metrics(model: keras.Model, batch: Any) -> None:
+    """Makes the variables of Keras 3's metrics, which it cannot make inside a step.
+
+    Args:
+        model: compiled.
+        batch: such as one replica trains on.
+    """
+    with model.distribute_strategy.scope():
+        # Private, and what `fit` itself calls, on every backend.
+        model._symbolic_build(data_batch=batch)
 
 
 def versions() -> dict[str, str]:

@@ -36,12 +36,13 @@ better it is found, as it does in the mean IoU, and it never pulls nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_levelset.heaviside import HEAVISIDES
+from tf_levelset.checks import check_ignore_class, check_numeric, is_number
+from tf_levelset.heaviside import HEAVISIDES, SMALLEST_LOGIT_EPSILON
 from tf_levelset.labels import Labels, parse_labels
 
 NORMALIZATIONS = ("sum", "mean", "scale_free", "correlation", "balanced")
@@ -237,13 +238,15 @@ def floating_scores(y_pred: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Class scores (B, …, C) in float32 at least, a one-channel output made two.
 
     Raises:
-        ValueError: if the number of channels is unknown.
+        ValueError: if the number of channels is unknown or zero, or they hold no
+            numbers.
     """
     y_pred = tf.convert_to_tensor(y_pred)
+    check_numeric("y_pred", y_pred)
     if y_pred.dtype != tf.float64:
         # float16 sums over a picture overflow: accumulate in float32.
         y_pred = tf.cast(y_pred, tf.float32)
-    if y_pred.shape.rank is None or y_pred.shape[-1] is None:
+    if not y_pred.shape.rank or not y_pred.shape[-1]:
         raise ValueError(
             "Expected y_pred (B, …, C) with a known number of channels C. Received: "
             f"y_pred of shape {y_pred.shape}."
@@ -261,17 +264,22 @@ def check_options(
     signed: bool = False,
 ) -> None:
     """Raises `ValueError` for options that the energy does not have."""
-    if heaviside not in HEAVISIDES:
+    if heaviside not in tuple(HEAVISIDES):
         raise ValueError(
             f"Expected `heaviside` to be one of {tuple(HEAVISIDES)}. "
             f"Received: {heaviside!r}"
         )
-    if not 0 < epsilon < float("inf"):
+    if not (is_number(epsilon) and 0 < epsilon < float("inf")):
         raise ValueError(f"Expected `epsilon` to be positive. Received: {epsilon!r}")
     if heaviside == "logit" and epsilon > 1:
         raise ValueError(
             'Expected `epsilon` of at most 1 for "logit", whose δ would be infinite '
             f"at a probability of 0. Received: {epsilon!r}"
+        )
+    if heaviside == "logit" and epsilon < SMALLEST_LOGIT_EPSILON:
+        raise ValueError(
+            'Expected `epsilon` of 1/60 or more for "logit", whose powers float32 '
+            f"would not hold. Received: {epsilon!r}"
         )
     if normalization not in NORMALIZATIONS:
         raise ValueError(
@@ -288,8 +296,9 @@ def check_options(
             "Expected `class_weight` to be a sequence, one number a class. "
             f"Received: a mapping, {class_weight!r}"
         )
-    if class_weight is not None and not all(
-        0 <= w < float("inf") for w in class_weight
+    if class_weight is not None and not (
+        isinstance(class_weight, Iterable)
+        and all(is_number(w) and 0 <= w < float("inf") for w in class_weight)
     ):
         raise ValueError(
             "Expected `class_weight` to be finite numbers of zero or more, one a "
@@ -359,6 +368,7 @@ def level_set_energy(
     array([0.6667], dtype=float32)
     """
     check_options(heaviside, epsilon, normalization, class_weight, signed)
+    check_ignore_class(ignore_class)
     scores = floating_scores(y_pred, from_logits)
     labels = parse_labels(tf.convert_to_tensor(y_true), scores, ignore_class)
     return tf.reduce_sum(

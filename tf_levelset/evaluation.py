@@ -24,6 +24,7 @@ from tf_levelset.datasets.pipeline import Source, evaluation_dataset
 from tf_levelset.energy import level_set_energy
 from tf_levelset.export import numbered_versions
 from tf_levelset.metrics import class_iou, confusion_matrix, scores
+from tf_levelset.model_files import load_keras, load_saved_model
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """From a picture, uint8 (H, W, 3), to probabilities, float32 (H, W, C)."""
@@ -55,12 +56,12 @@ class KerasPredictor:
 
     @classmethod
     def load(cls, path: Path) -> KerasPredictor:
-        """Loads a `.keras` file."""
-        return cls(keras.models.load_model(path, compile=False))
+        """Loads a `.keras` file; see `model_files.load_keras`."""
+        return cls(load_keras(path))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps uint8 (H, W, 3) to float32 (H, W, C)."""
-        return _of_the_pictures_size(self._probabilities(image).numpy(), image)
+        return _checked(self._probabilities(image).numpy(), image)
 
 
 class SavedModelPredictor:
@@ -68,7 +69,7 @@ class SavedModelPredictor:
 
     def __init__(self, path: Path) -> None:
         # Kept: the endpoint's variables live as long as the loaded object.
-        self._loaded = tf.saved_model.load(str(path))
+        self._loaded = load_saved_model(path)
         if "uint8" not in self._loaded.signatures:
             raise ValueError(
                 f"Expected a SavedModel with an endpoint 'uint8'. Received: {path} "
@@ -79,7 +80,7 @@ class SavedModelPredictor:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps uint8 (H, W, 3) to float32 (H, W, C)."""
         outputs = self._endpoint(images=tf.constant(image[np.newaxis]))
-        return _of_the_pictures_size(outputs["probabilities"][0].numpy(), image)
+        return _checked(outputs["probabilities"][0].numpy(), image)
 
 
 def load_predictors(path: Path) -> dict[str, Predictor]:
@@ -351,11 +352,18 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     return tf.cast(tf.round(resized), tf.uint8).numpy()
 
 
-def _of_the_pictures_size(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _checked(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Returns the probabilities, or raises unless they are the picture's, and finite.
+
+    The class of a pixel without numbers would be the first.
+    """
     if probabilities.shape[:2] != image.shape[:2]:
         raise ValueError(
             f"Expected outputs of the picture's size {image.shape[:2]}. Received: "
             f"{probabilities.shape[:2]}. A net made with upsample=False is brought to "
             "it by tf_levelset.models.at_input_size."
         )
+    # One NaN makes the sum NaN; to ask each number takes longer.
+    if not np.isfinite(probabilities.sum()):
+        raise ValueError("Expected finite probabilities of the model. Received: NaN")
     return probabilities

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
+from tf_levelset.datasets.folder import decode_picture
+from tf_levelset.model_files import write_sums
 from tf_levelset.models.layers import ScaleImage
 from tf_levelset.warmup import WARMUP_FILE, write_warmup
 
@@ -58,13 +60,8 @@ class Serving(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")])
     def encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """JPEG or PNG files; those of one call must have one size."""
-
-        def decode(content: tf.Tensor) -> tf.Tensor:
-            image = tf.io.decode_image(content, channels=3, expand_animations=False)
-            return tf.ensure_shape(image, (None, None, 3))
-
         images = tf.map_fn(
-            decode,
+            decode_picture,
             encoded,
             fn_output_signature=tf.TensorSpec((None, None, 3), tf.uint8),
         )
@@ -99,7 +96,8 @@ def export(
     """Writes a model as a SavedModel, whole or not at all.
 
     It needs neither this package nor Keras where it is loaded. The weights are
-    constants of its graph: a copy to serve, not to train on. Endpoints, each to
+    constants of its graph: a copy to serve, not to train on. The sums of its files are
+    in assets.extra/SHA256SUMS, for `sha256sum --check` and for us. Endpoints, each to
     `mask`, uint8 (B, H, W), and `probabilities`, float32 (B, H, W, C), at the
     pictures' size: `serving_default` (`images`, float32 (B, H, W, 3) in 0–255),
     `uint8` (`images`) and `encoded` (`encoded`, (B,) JPEG or PNG files of one size).
@@ -133,10 +131,12 @@ def export(
     target = folder / str(version)
     if target.exists():
         raise FileExistsError(f"Expected a new version. Received: {target}, which is.")
-    # Written beside its place under a name that no server reads, then renamed.
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    # Written beside its place under a name that no server reads, then renamed. Not by
+    # `tempfile`, whose folders only their owner may read, whatever the umask says.
+    partial = folder / f".partial-{secrets.token_hex(8)}"
+    partial.mkdir()
     try:
-        with _traced(model, portable):
+        with traced_for(model, portable):
             serving = Serving(model)
         signatures = {
             "serving_default": serving.serving_default,
@@ -148,7 +148,7 @@ def export(
         write_warmup(extra / WARMUP_FILE, warmup_size)
         if class_names:
             (extra / "classes.json").write_text(json.dumps(list(class_names)))
-        partial.chmod(0o755)
+        write_sums(partial)
         os.rename(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -157,7 +157,7 @@ def export(
 
 
 @contextlib.contextmanager
-def _traced(model: keras.Model, portable: bool) -> Iterator[None]:
+def traced_for(model: keras.Model, portable: bool) -> Iterator[None]:
     """Has a model's layers traced for other runtimes, or not, for a while."""
     layers = [layer for layer in _layers(model) if isinstance(layer, ScaleImage)]
     for layer in layers:

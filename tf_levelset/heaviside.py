@@ -15,14 +15,17 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-def hf(z: tf.Tensor) -> tf.Tensor:
-    """Heaviside function: 1 where z ≥ 0, else 0 (HF, Section 3.1)."""
-    return tf.cast(z >= 0, z.dtype)
+def hf(z: tf.Tensor, epsilon: float = 0.0) -> tf.Tensor:
+    """Heaviside function: 1 where z ≥ 0, else 0 (HF, Section 3.1); NaN where z is.
+
+    `epsilon` is that of the others: HF has no width.
+    """
+    return tf.where(tf.math.is_nan(z), z, tf.cast(z >= 0, z.dtype))
 
 
-def hf_complement(z: tf.Tensor) -> tf.Tensor:
+def hf_complement(z: tf.Tensor, epsilon: float = 0.0) -> tf.Tensor:
     """1 − HF(z)."""
-    return tf.cast(z < 0, z.dtype)
+    return tf.where(tf.math.is_nan(z), z, tf.cast(z < 0, z.dtype))
 
 
 def ahf(z: tf.Tensor, epsilon: float) -> tf.Tensor:
@@ -47,6 +50,10 @@ def mahf(z: tf.Tensor, epsilon: float) -> tf.Tensor:
 def mahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Derivative of `mahf`: (1/2ε)(1 − tanh(z/ε))(1 + tanh(z/ε)) (Eq. 7)."""
     return (2 / epsilon) * mahf(z, epsilon) * mahf(-z, epsilon)
+
+
+SMALLEST_LOGIT_EPSILON = 1 / 60
+"""Of `logit`: (½)^2k, k = 1/ε, is a normal number of float32 up to there."""
 
 
 def logit(z: tf.Tensor, epsilon: float) -> tf.Tensor:
@@ -96,7 +103,5 @@ HEAVISIDES = {
     "logit": Heaviside(logit, lambda z, epsilon: logit(-z, epsilon), logit_delta),
     # HF's own derivative is zero almost everywhere: it trains with MAHF's δ
     # (a straight-through estimator).
-    "hf": Heaviside(
-        lambda z, epsilon: hf(z), lambda z, epsilon: hf_complement(z), mahf_delta
-    ),
+    "hf": Heaviside(hf, hf_complement, mahf_delta),
 }

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_levelset.checks import check_numeric
+
 
 class Labels(NamedTuple):
     """Ground truth of a batch, its spatial axes flattened into N positions."""
@@ -37,8 +39,9 @@ def parse_labels(
         which drops assertions: `invalid` lets the caller answer NaN there.
 
     Raises:
-        ValueError: if the shapes do not belong together.
+        ValueError: if the shapes do not belong together, or the labels are no numbers.
     """
+    check_numeric("y_true", y_true)
     num_classes = scores.shape[-1]
     if _is_one_hot(y_true.shape, scores.shape):
         ids, valid, invalid = _from_one_hot(y_true)
@@ -72,7 +75,7 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
     if labels.is_compatible_with(scores):
         return True
     sparse = labels if labels.rank == scores.rank - 1 else labels[:-1]
-    is_sparse = labels.rank == scores.rank - 1 or labels[-1] == 1
+    is_sparse = labels.rank == scores.rank - 1 or labels[-1:] == [1]
     if not (is_sparse and sparse.is_compatible_with(scores[:-1])):
         raise ValueError(
             f"Expected y_true of shape {scores[:-1]}, {[*scores[:-1], 1]} (sparse) "

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_levelset import combined_loss, compat
+from tf_levelset.checks import is_number
 from tf_levelset.combined_loss import Options, combined_losses
 from tf_levelset.energy import check_class_weight, check_options, energy_density
 from tf_levelset.fusion import is_worth_compiling
@@ -181,8 +182,9 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         name: name of the loss.
         dtype: dtype of the computation; below 32 bits, float32 is used.
 
-    Call arguments and errors: as `LevelSetLoss`. Under `tf.distribute` each replica
-    averages over its own valid pixels.
+    Call arguments and errors: as `LevelSetLoss`. Under `tf.distribute` the mean is over
+    the valid pixels of all replicas; with `per_image=False` each has regions of its
+    own.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])
@@ -211,12 +213,14 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         name: str | None = "cross_entropy_level_set_loss",
         dtype: Any = None,
     ) -> None:
-        if not 0 <= float(level_set_weight) < float("inf"):
+        if not (
+            is_number(level_set_weight) and 0 <= float(level_set_weight) < float("inf")
+        ):
             raise ValueError(
                 "Expected `level_set_weight` to be a finite number of zero or more. "
                 f"Received: {level_set_weight!r}"
             )
-        if jit_compile not in (True, False, "auto"):
+        if not (isinstance(jit_compile, bool) or jit_compile == "auto"):
             raise ValueError(
                 'Expected `jit_compile` to be True, False or "auto". Received: '
                 f"{jit_compile!r}"

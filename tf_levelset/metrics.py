@@ -27,6 +27,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_levelset import compat, energy
+from tf_levelset.checks import (
+    check_ignore_class,
+    check_num_classes,
+    check_numeric,
+    is_number,
+    is_whole,
+)
 from tf_levelset.fusion import is_worth_compiling
 
 Confusion = npt.NDArray[np.int64]
@@ -75,6 +82,8 @@ def confusion_matrix(
         array([[1, 1],
                [0, 1]])
     """
+    check_num_classes(num_classes)
+    check_ignore_class(ignore_class)
     truth, predicted = np.asarray(labels), np.asarray(predictions)
     if truth.shape != predicted.shape:
         raise ValueError(
@@ -228,6 +237,7 @@ def scores(
 
 def _ids_in_range(ids: npt.NDArray[Any], num_classes: int, what: str) -> Confusion:
     """Returns `ids` as int64, or raises a ValueError that names the wrong ones."""
+    check_numeric(what, ids)
     wrong = ~((ids >= 0) & (ids < num_classes) & (ids == np.floor(ids)))
     if wrong.any():
         raise ValueError(
@@ -273,10 +283,10 @@ def _checked_names(
     """Returns the names as a tuple: one a class, and none twice."""
     if class_names is None:
         return None
-    names = tuple(class_names)
+    names = tuple(class_names) if isinstance(class_names, Iterable) else ()
     if len(names) != num_classes or len(set(names)) != num_classes:
         raise ValueError(
-            f"Expected {num_classes} different class names. Received: {list(names)}"
+            f"Expected {num_classes} different class names. Received: {class_names!r}"
         )
     return names
 
@@ -321,8 +331,14 @@ class _CountMetric(keras.metrics.Metric):
         threshold: float | None = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        if num_classes < 1:
-            raise ValueError(f"Expected `num_classes` >= 1. Received: {num_classes}")
+        check_num_classes(num_classes)
+        check_ignore_class(ignore_class)
+        if not is_whole(axis):
+            raise ValueError(f"Expected `axis` to be an integer. Received: {axis!r}")
+        if threshold is not None and not is_number(threshold):
+            raise ValueError(
+                f"Expected `threshold` to be a number. Received: {threshold!r}"
+            )
         if threshold is not None and (sparse_y_pred or num_classes != 2):
             raise ValueError(
                 "Expected `threshold` with sparse_y_pred=False and num_classes=2. "
@@ -406,24 +422,29 @@ class _CountMetric(keras.metrics.Metric):
     def _truth_codes(self, y_true: Any) -> tf.Tensor:
         """Returns the class, `_VOID` or `_WRONG` of each label, int32."""
         y_true = tf.convert_to_tensor(y_true)
+        check_numeric("y_true", y_true)
         if self.sparse_y_true:
             values = _wide(y_true)
             codes = _class_or_wrong(values, self.num_classes)
             if self.ignore_class is None:
                 return codes
             return tf.where(_equals(values, self.ignore_class), _VOID, codes)
+        self._check_axis(y_true)
         values = _argmax(y_true, self.axis)
         # tf.one_hot makes zeros of a void label, and argmax of zeros is class 0.
         void = tf.reduce_all(tf.equal(y_true, tf.zeros_like(y_true)), axis=self.axis)
         if self.ignore_class is not None:
-            void |= _equals(values, self.ignore_class)
+            # What is `_WRONG` is no class, whatever number stands for void.
+            void |= (values >= 0) & _equals(values, self.ignore_class)
         return tf.where(void, _VOID, _class_or_wrong(values, self.num_classes))
 
     def _predicted_codes(self, y_pred: Any) -> tf.Tensor:
         """Returns the class or `_WRONG` of each prediction, int32."""
         y_pred = tf.convert_to_tensor(y_pred)
+        check_numeric("y_pred", y_pred)
         if self.sparse_y_pred:
             return _class_or_wrong(_wide(y_pred), self.num_classes)
+        self._check_axis(y_pred)
         channels = y_pred.shape[self.axis] if y_pred.shape.rank else None
         if self.threshold is not None:
             if channels != 1:
@@ -440,6 +461,15 @@ class _CountMetric(keras.metrics.Metric):
                 f"{y_pred.shape}"
             )
         return _class_or_wrong(_argmax(y_pred, self.axis), self.num_classes)
+
+    def _check_axis(self, values: tf.Tensor) -> None:
+        """Raises unless there is an axis of the classes, as far as that is known."""
+        rank = values.shape.rank
+        if rank is not None and not -rank <= self.axis < rank:
+            raise ValueError(
+                f"Expected an axis {self.axis} of the classes. Received: shape "
+                f"{values.shape}"
+            )
 
     @_as_written
     def result(self) -> tf.Tensor:
@@ -831,6 +861,7 @@ def _has_extra_axis(tensor: tf.Tensor, rank: int) -> bool:
 def _mask(sample_weight: Any, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns, in the shape of `truth`, the weights of 1 and those of no mask."""
     weight = tf.convert_to_tensor(sample_weight)
+    check_numeric("sample_weight", weight)
     if weight.shape.rank is not None and _has_extra_axis(weight, truth.shape.rank):
         weight = tf.squeeze(weight, -1)
     if weight.shape.rank is None or not _fits(weight.shape, truth.shape):
@@ -911,6 +942,7 @@ class LevelSetEnergy(keras.metrics.Metric):
         dtype: Any = None,
     ) -> None:
         energy.check_options(heaviside, epsilon, normalization, class_weight, signed)
+        check_ignore_class(ignore_class)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
         self.heaviside = heaviside
@@ -1003,7 +1035,9 @@ def _image_weights(sample_weight: Any, energies: tf.Tensor) -> tf.Tensor:
     """Returns one float64 weight an image, of shape (B,)."""
     if sample_weight is None:
         return tf.ones_like(energies)
-    weights = tf.cast(tf.convert_to_tensor(sample_weight), tf.float64)
+    weights = tf.convert_to_tensor(sample_weight)
+    check_numeric("sample_weight", weights)
+    weights = tf.cast(weights, tf.float64)
     if weights.shape.rank == 2 and weights.shape[1] == 1:
         weights = tf.squeeze(weights, 1)
     if weights.shape.rank == 0:

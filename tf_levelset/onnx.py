@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tf_levelset.files import partial_path
+from tf_levelset.files import write_bytes
+from tf_levelset.model_files import load_saved_model
 
 OPSET = 18
 
@@ -37,7 +38,7 @@ def export_onnx(saved_model: Path, path: Path) -> Path:
         ) from error
 
     # Kept: an endpoint lives as long as the loaded object.
-    loaded = tf.saved_model.load(str(saved_model))
+    loaded = load_saved_model(saved_model)
     endpoint = loaded.signatures["serving_default"]
 
     @tf.function(
@@ -51,15 +52,10 @@ def export_onnx(saved_model: Path, path: Path) -> Path:
         raise ValueError(
             f"Expected a portable export (`portable=True`). Received: {saved_model}"
         )
-    partial = partial_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tf2onnx.convert.from_function(
-        serving,
-        input_signature=serving.input_signature,
-        opset=OPSET,
-        output_path=str(partial),
+    model, _ = tf2onnx.convert.from_function(
+        serving, input_signature=serving.input_signature, opset=OPSET
     )
-    partial.replace(path)
+    write_bytes(path, model.SerializeToString())
     return path
 
 

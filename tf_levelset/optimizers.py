@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.checks import is_number
 
 
 @compat.register
@@ -23,7 +24,7 @@ class CaffeSGD(keras.optimizers.SGD):
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
-        momentum: in [0, 1).
+        momentum: in [0, 1].
         l2: the weight decay wd, zero or more.
         multipliers: triples of a regular expression, a learning rate multiplier and a
             decay multiplier. The first whose expression is found in a variable's path
@@ -33,7 +34,8 @@ class CaffeSGD(keras.optimizers.SGD):
         **kwargs: as `keras.optimizers.SGD`, but for `weight_decay`.
 
     Raises:
-        ValueError: for a negative `l2`, malformed multipliers, or `weight_decay`.
+        ValueError: for a momentum or `l2` out of range, malformed multipliers, or
+            `weight_decay`.
 
     Example:
     >>> optimizer = CaffeSGD(
@@ -57,12 +59,14 @@ class CaffeSGD(keras.optimizers.SGD):
                 "Expected the weight decay as `l2`, which is coupled. Received: "
                 "`weight_decay`, which in Keras is decoupled and outside the momentum."
             )
-        if not 0 <= l2 < float("inf"):
+        if not (is_number(l2) and 0 <= l2 < float("inf")):
             raise ValueError(f"Expected `l2` to be zero or more. Received: {l2!r}")
+        if not (is_number(momentum) and 0 <= momentum <= 1):
+            raise ValueError(f"Expected `momentum` in [0, 1]. Received: {momentum!r}")
         checked = [_checked(multiplier) for multiplier in multipliers]
         super().__init__(
             learning_rate=learning_rate,
-            momentum=momentum,
+            momentum=float(momentum),  # Keras takes no integer
             nesterov=nesterov,
             name=name,
             **kwargs,
@@ -114,7 +118,7 @@ def _checked(multiplier: Sequence[Any]) -> tuple[str, float, float]:
             "Expected multipliers that begin with a regular expression. Received: "
             f"{multiplier!r} ({error})"
         ) from error
-    if not (0 <= rate < float("inf") and 0 <= decay < float("inf")):
+    if not all(is_number(m) and 0 <= m < float("inf") for m in (rate, decay)):
         raise ValueError(
             f"Expected multipliers of zero or more. Received: {multiplier!r}"
         )

@@ -15,7 +15,13 @@ from tf_levelset.datasets.faults import Fault
 from tf_levelset.datasets.folder import palette_png, read_image, read_index_labels
 from tf_levelset.datasets.image_masks import IMAGE_SUFFIXES
 from tf_levelset.evaluation import Predictor
-from tf_levelset.files import partial_path, read_json, write_bytes, write_json
+from tf_levelset.files import (
+    check_links,
+    partial_path,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from tf_levelset.tiled import Tiling, bands
 from tf_levelset.visualize import overlay
 
@@ -274,7 +280,9 @@ def _picture_of(item: Input) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
             return read_image(tf.constant(str(item.path))).numpy()
         except tf.errors.OpError as error:
             reason = str(error.message).splitlines()[0]
-            raise UnreadableError(f"Expected a picture. Received: {reason}") from error
+            if not reason.startswith("Expected"):
+                reason = f"Expected a picture. Received: {reason}"
+            raise UnreadableError(reason) from error
 
     yield item.name, read
 
@@ -353,12 +361,15 @@ def claim(folder: Path, settings: dict[str, object]) -> None:
         settings: of JSON's types.
 
     Raises:
-        ValueError: if it holds predictions made otherwise: they would be mixed.
+        ValueError: if it holds predictions made otherwise: they would be mixed; or a
+            link that leads outside.
     """
+    check_links(folder)
     path = folder / SETTINGS_FILE
     if path.exists():
         found = read_json(path)
-        differ = [key for key in settings if found.get(key) != settings[key]]
+        known = found if isinstance(found, dict) else {}
+        differ = [key for key in settings if known.get(key) != settings[key]]
         if differ:
             raise ValueError(
                 f"Expected what {folder} was begun with, to go on with it. Received: "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from tf_levelset.checks import is_number
 from tf_levelset.datasets.augment import Augmentation
 from tf_levelset.datasets.camvid import CLASSES as CAMVID_CLASSES
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
@@ -33,6 +35,9 @@ LOSSES = {
 """The losses that a recipe can train with, and their titles. "With" is beside the
 cross-entropy; "ls" is Eq. 8."""
 
+PLACES = ("sbd_dir", "context_dir")
+"""Options of data sets that say where files lie, not what they are."""
+
 Multipliers = tuple[tuple[str, float, float], ...]
 
 FROM_SCRATCH: Multipliers = (("/(bias|gamma|beta)", 1.0, 0.0),)
@@ -41,6 +46,8 @@ FROM_SCRATCH: Multipliers = (("/(bias|gamma|beta)", 1.0, 0.0),)
 
 _INTEGERS = ("epochs", "iterations", "batch_size", "step_size", "loss_stride", "seed")
 _NUMBERS = ("learning_rate", "power", "gamma", "momentum", "l2", "input_scale")
+_POSITIVE = ("epochs", "batch_size", "learning_rate", "input_scale", "step_size")
+_TEXTS = ("dataset", "name", "train_split", "val_split", "model")
 _OPTIONS = ("dataset_options", "model_options", "level_set", "loss_options")
 
 
@@ -109,20 +116,31 @@ class Recipe:
         for name in _INTEGERS:
             value = getattr(self, name)
             given = value is not None or name != "iterations"
-            self._require(name, not given or type(value) is int, "to be an integer")
+            whole = type(value) is int and abs(value) < 2**31
+            self._require(name, not given or whole, "to be an integer of 32 bits")
         for name in _NUMBERS:
-            number = isinstance(getattr(self, name), int | float)
-            self._require(name, number, "to be a number")
+            value = getattr(self, name)
+            finite = is_number(value) and abs(value) < math.inf
+            self._require(name, finite, "to be a finite number")
+        for name in _TEXTS:
+            self._require(name, isinstance(getattr(self, name), str), "to be a text")
         for name in _OPTIONS:
             self._require(name, isinstance(getattr(self, name), dict), "to be a dict")
-        for name in ("epochs", "batch_size", "learning_rate", "input_scale"):
+        for name in _POSITIVE:
             self._require(name, getattr(self, name) > 0, "to be positive")
+        for name in ("l2", "power", "gamma", "seed"):
+            self._require(name, getattr(self, name) >= 0, "to be zero or more")
+        self._require("momentum", 0 <= self.momentum <= 1, "in [0, 1]")
         positive = self.iterations is None or self.iterations > 0
         self._require("iterations", positive, "to be positive")
-        known = bool(self.losses) and set(self.losses) <= set(LOSSES)
+        known = bool(self.losses) and all(name in tuple(LOSSES) for name in self.losses)
         self._require("losses", known, f"of {tuple(LOSSES)}")
         known = set(self.loss_options) <= set(LOSSES) - {"ce", "ls"}
         self._require("loss_options", known, f"by losses of {tuple(LOSSES)[2:]}")
+        dicts = all(isinstance(value, dict) for value in self.loss_options.values())
+        self._require("loss_options", dicts, "to hold dicts")
+        augmentation = isinstance(self.augmentation, Augmentation)
+        self._require("augmentation", augmentation, "to be an Augmentation")
         self._require("schedule", self.schedule in SCHEDULES, f"of {SCHEDULES}")
         strides = (1, 8, 16, 32)
         self._require("loss_stride", self.loss_stride in strides, f"of {strides}")
@@ -144,6 +162,8 @@ class Recipe:
         Raises:
             ValueError: for anything that `to_json` did not write.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"Expected the fields of a recipe. Received: {values!r}")
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(

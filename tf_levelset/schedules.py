@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from tf_levelset.checks import is_number
+
 SCHEDULES = ("poly", "step", "constant")
 
 
@@ -24,7 +26,7 @@ def schedule(
             first version; or "constant".
         learning_rate: at the first step, positive.
         steps: number of steps of the run.
-        power: of "poly".
+        power: of "poly", zero or more.
         step_size: of "step": the number of steps between two falls, positive.
         gamma: of "step": the factor of a fall, positive.
 
@@ -33,17 +35,22 @@ def schedule(
     """
     if name not in SCHEDULES:
         raise ValueError(f"Expected a schedule of {SCHEDULES}. Received: {name!r}")
-    if not (learning_rate > 0 and steps > 0 and step_size > 0 and gamma > 0):
+    positive = (learning_rate, steps, step_size, gamma)
+    if not all(is_number(value) and value > 0 for value in positive):
         raise ValueError(
             "Expected positive `learning_rate`, `steps`, `step_size` and `gamma`. "
             f"Received: {learning_rate!r}, {steps!r}, {step_size!r}, {gamma!r}"
         )
+    if not (is_number(power) and power >= 0):
+        raise ValueError(f"Expected `power` to be zero or more. Received: {power!r}")
+    # TensorFlow takes no integers beyond 64 bits, and casts all to float anyway.
+    learning_rate, power, gamma = float(learning_rate), float(power), float(gamma)
     if name == "constant":
         return learning_rate
     if name == "step":
         return keras.optimizers.schedules.ExponentialDecay(
-            learning_rate, step_size, gamma, staircase=True
+            learning_rate, float(step_size), gamma, staircase=True
         )
     return keras.optimizers.schedules.PolynomialDecay(
-        learning_rate, steps, end_learning_rate=0.0, power=power
+        learning_rate, float(steps), end_learning_rate=0.0, power=power
     )

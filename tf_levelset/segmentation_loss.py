@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.checks import check_ignore_class, check_numeric
 from tf_levelset.energy import check_class_weight, check_options, floating_scores
 from tf_levelset.labels import Labels, parse_labels
 
@@ -53,6 +54,7 @@ class SegmentationLoss(compat.Loss):
     ) -> None:
         # The class weights are what is to be checked; the others are valid.
         check_options("mahf", 1.0, "sum", class_weight)
+        check_ignore_class(ignore_class)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits = from_logits
         self.ignore_class = ignore_class
@@ -64,6 +66,9 @@ class SegmentationLoss(compat.Loss):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> tf.Tensor:
         """Returns the reduced loss; see the class for shapes."""
+        # Here, because Keras casts both first.
+        check_numeric("y_true", y_true)
+        check_numeric("y_pred", y_pred)
         if sample_weight is not None:
             y_pred = tf.convert_to_tensor(y_pred)
             sample_weight = _pixel_weights(sample_weight, y_pred, self.dtype)
@@ -115,14 +120,16 @@ class SegmentationLoss(compat.Loss):
     def _mean_of_valid(self, losses: tf.Tensor, labels: Labels) -> tf.Tensor:
         """Scales losses (B, N), zero on void, to a mean over the valid pixels.
 
-        As Keras' own with `ignore_class`. The sum and the single losses, which are no
-        means, stay as they are.
+        As Keras' own with `ignore_class`, but over the batches of all replicas, where
+        void may be spread unevenly. The sum and the single losses, which are no means,
+        stay as they are.
         """
         if self.reduction in _TOTALS:
             return losses
         valid = tf.cast(labels.valid, losses.dtype)
         return losses * tf.math.divide_no_nan(
-            tf.cast(tf.size(valid), losses.dtype), tf.reduce_sum(valid)
+            tf.cast(tf.size(valid), losses.dtype),
+            _mean_of_replicas(tf.reduce_sum(valid)),
         )
 
 
@@ -157,13 +164,23 @@ def scaled(addends: tf.Tensor, labels: Labels) -> tf.Tensor:
     return tf.reshape(addends * positions, tf.shape(labels.ids))
 
 
+def _mean_of_replicas(number: tf.Tensor) -> tf.Tensor:
+    """Returns a number's mean over the replicas, where they train together."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return number
+    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, number)
+
+
 def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tensor:
     """Broadcasts scalar, (B,) or (B, …) weights to one a pixel.
 
     Keras would broadcast a (B,) weight along the pictures' last axis: an error, or
     silently wrong where that is as long as the batch.
     """
-    weight = tf.cast(tf.convert_to_tensor(sample_weight), dtype)
+    weight = tf.convert_to_tensor(sample_weight)
+    check_numeric("sample_weight", weight)
+    weight = tf.cast(weight, dtype)
     received, target = weight.shape, y_pred.shape[:-1]
     if weight.shape.rank == target.rank + 1 and weight.shape[-1] == 1:
         weight = tf.squeeze(weight, axis=-1)
@@ -177,7 +194,7 @@ def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tens
         weight = tf.reshape(weight, tf.stack([tf.shape(weight)[0], *ones]))
     if rank is None or not _broadcasts(weight.shape, target):
         raise ValueError(
-            f"Expected sample_weight of shape (), ({target[0]},) or {target}. "
+            f"Expected sample_weight of shape (), {target[:1]} or {target}. "
             f"Received: {received}"
         )
     return tf.broadcast_to(weight, tf.shape(y_pred)[:-1])

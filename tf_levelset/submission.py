@@ -24,7 +24,7 @@ from tf_levelset.datasets.pipeline import Source, image_dataset
 from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES
 from tf_levelset.datasets.voc import voc_palette
 from tf_levelset.evaluation import Predictor
-from tf_levelset.files import write_bytes
+from tf_levelset.files import inside, write_bytes
 
 
 def write_submission(
@@ -52,8 +52,9 @@ def write_submission(
 
     Raises:
         ValueError: if `format` is unknown, the source has other classes than it or
-            two samples of one name, or probabilities are not of the picture's size
-            and the number of classes, or not finite.
+            two samples of one name, or one whose file would lie outside of the
+            folder, or probabilities are not of the picture's size and the number of
+            classes, or not finite.
     """
     if format not in _FORMATS:
         raise ValueError(
@@ -62,7 +63,9 @@ def write_submission(
     chosen = _FORMATS[format]
     _check_source(source, format, chosen.class_names)
     paths = tuple(
-        Path(folder, chosen.place.format(name=name)) for name in source.sample_names
+        # Also where there are links.
+        inside(Path(folder), Path(folder, chosen.place.format(name=name)))
+        for name in source.sample_names
     )
     images = image_dataset(source).as_numpy_iterator()
     for path, name, image in zip(paths, source.sample_names, images, strict=True):
@@ -111,6 +114,12 @@ def _check_source(source: Source, format: str, class_names: tuple[str, ...]) -> 
             f"{', '.join(source.class_names[:3])} and so on"
         )
     names = source.sample_names
+    outside = [name for name in names if ".." in Path(name).parts]
+    if outside:
+        raise ValueError(
+            f"Expected names of samples without `..`, to write their files in the "
+            f"folder. Received: {outside[0]!r} of {source.name!r}"
+        )
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(

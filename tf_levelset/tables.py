@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_levelset.checks import is_number, is_whole
 from tf_levelset.crf import PRESETS
 from tf_levelset.evaluation import table
-from tf_levelset.files import read_json
 from tf_levelset.published import COLUMNS, TABLES, Row, Table
-from tf_levelset.recipes import RECIPES, Recipe
+from tf_levelset.recipes import PLACES, RECIPES, Recipe
+from tf_levelset.run_files import read_evaluation, read_evaluations
 from tf_levelset.training import load_recipe
 
 NOT_RUN = "not run"
 
-# A run differs from its recipe by none of these: what it adds, and where files lie.
+# A run differs from its recipe by none of these, nor by where its files lie.
 _OWN = ("losses", "seed")
-_PLACES = ("sbd_dir", "context_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MeasuredRun:
         """Returns what the run does otherwise than the recipe of its name."""
         mine, named = self.recipe.to_json(), RECIPES[self.recipe.name].to_json()
         for values in (mine, named):
-            for place in _PLACES:
+            for place in PLACES:
                 values["dataset_options"].pop(place, None)
         return [
             f"{key}: {mine[key]} for {named[key]}"
@@ -61,7 +61,7 @@ def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
         for config in sorted(path.rglob("config.json")):
             try:
                 recipe = load_recipe(config.parent)
-            except (ValueError, TypeError, AttributeError):
+            except ValueError:
                 continue  # another program's
             if recipe.name in RECIPES:
                 results = _results(config.parent, recipe)
@@ -118,14 +118,32 @@ def _results(folder: Path, recipe: Recipe) -> dict[str, dict[str, Any]]:
     for loss in recipe.losses:
         path = folder / loss / "evaluation.json"
         if path.exists():
-            results[loss] = read_json(path)
+            results[loss] = _checked(path, read_evaluation(path))
     for path in sorted(folder.glob("evaluation-*.json")):
-        for loss, result in read_json(path).items():
+        for loss, result in read_evaluations(path).items():
+            _checked(path, result)
             plain = not result["flip"] and result["scales"] == [1.0]
             same = results.get(loss, {}).get("dataset") == result["dataset"]
             if plain and same and result.get("crf") == _crf(recipe, result):
                 results[f"{loss}+crf{result['crf']['iterations']}"] = result
     return results
+
+
+def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Returns an evaluation that has what a table shows, or raises `ValueError`."""
+    seconds, crf = result.get("seconds_per_image"), result.get("crf")
+    sound = (
+        isinstance(seconds, dict)
+        and all(map(is_number, [result.get("mean_iou"), *seconds.values()]))
+        and {"dataset", "flip", "scales"} <= result.keys()
+        and (crf is None or (isinstance(crf, dict) and is_whole(crf.get("iterations"))))
+    )
+    if not sound:
+        raise ValueError(
+            f"Expected an evaluation in {path}, with its numbers. Received: "
+            f"{result!r:.200}"
+        )
+    return result
 
 
 def _crf(recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:

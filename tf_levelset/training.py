@@ -5,7 +5,7 @@ A run folder holds
     config.json                 the recipe
     report.json  report.md  panel.png        the losses side by side
     ce/  ls/  …                 one folder a loss:
-        checkpoint/             weights, optimizer and step, to resume from
+        checkpoint/             all that training changes, to resume from
         history.csv  history.json            one row an epoch
         events/                 TensorBoard, with pictures
         model.keras             logits at the picture's size, preprocessing inside
@@ -13,14 +13,18 @@ A run folder holds
         evaluation.json         judged at the pictures' own size
         export/1/               the SavedModel
 
-and the command that made it resumes it: batches, augmentation and learning rate are
-functions of the step, which the checkpoint holds.
+and the command that made it resumes it, exactly: batches, augmentation and learning
+rate are functions of the step, and all else is in the checkpoint.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +37,21 @@ from tf_levelset.comparison_losses import COMPARISON_LOSSES, LossSum
 from tf_levelset.datasets.augment import Augmentation, augment
 from tf_levelset.datasets.pipeline import (
     Source,
+    batch_names,
     evaluation_dataset,
     training_dataset,
 )
 from tf_levelset.datasets.verification import Verified, load_verified
+from tf_levelset.distribution import (
+    Batches,
+    check_batch_size,
+    distribute,
+    fit,
+    is_chief,
+    naming_lost_workers,
+    to_every_replica,
+    wait_for_all,
+)
 from tf_levelset.evaluation import (
     KerasPredictor,
     Predictor,
@@ -45,65 +60,131 @@ from tf_levelset.evaluation import (
     table,
 )
 from tf_levelset.export import export, numbered_versions
-from tf_levelset.files import read_json, write_json, write_text
+from tf_levelset.files import (
+    check_links,
+    read_json,
+    remove_partials,
+    write_json,
+    write_text,
+)
 from tf_levelset.interrupts import Interrupts
 from tf_levelset.losses import CrossEntropyLevelSetLoss
 from tf_levelset.metrics import LevelSetEnergy, MeanIoU
+from tf_levelset.model_files import load_keras
 from tf_levelset.models import at_input_size, create_model, output_stride
 from tf_levelset.optimizers import CaffeSGD
 from tf_levelset.recipes import LOSSES, Recipe
 from tf_levelset.registry import call_with_options
+from tf_levelset.resume import ExactResume
+from tf_levelset.run_files import read_evaluation, read_history
 from tf_levelset.schedules import schedule
 from tf_levelset.visualize import panel, write_png
 
 PANEL_SAMPLES = 4
 CLASSES_FILE, PALETTE_FILE = "classes.json", "palette.json"
+MODEL_FILE = "model.keras"
 VERIFIED_FILE = "verified.json"
 """Of a run: the state in which its data set's files were found sound."""
 
 _REPLACES_CROSS_ENTROPY = ("lad", "lmp", "focal")
 """Losses that weigh the cross-entropy anew; the others stand beside it."""
 
-_NO_XLA = ("boundary",)
+NO_XLA = ("boundary",)
 """Losses with operations that XLA, Keras 3's choice on a GPU, does not compile."""
 
 
-def train(recipe: Recipe, run_dir: Path, data_dir: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """How a run keeps what it has learned; no part of what it learns.
+
+    Args:
+        seconds: how much work may be lost, see `ExactResume`.
+        keep: how many checkpoints stay, see `Checkpoints`.
+    """
+
+    seconds: float = 600.0
+    keep: int = 2
+
+
+def train(
+    recipe: Recipe,
+    run_dir: Path,
+    data_dir: str | None = None,
+    checkpoints: CheckpointOptions | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, Any]:
     """Trains every loss of a recipe, or goes on where the folder stands.
 
     Args:
         recipe: what to run.
         run_dir: folder of the run; made if missing.
         data_dir: folder of the data set's files, where it has any.
+        checkpoints: how often they are written, and how many stay.
+        strategy: how the replicas train together, each on its part of the recipe's
+            batches; by default the current one. Workers share `run_dir`, which the
+            chief writes.
 
     Returns:
-        The report, as in report.json.
+        The report, as in report.json; to the chief alone, others get an empty one.
 
     Raises:
-        ValueError: if the folder holds the run of another recipe.
+        ValueError: if the folder holds the run of another recipe or a link that leads
+            outside, and as soon as a loss is not finite: it names the step and its
+            samples, and the last checkpoint.
+        OSError: if something cannot be written, as on a full disk. The last checkpoint
+            stays.
         DataSetError: for all that is wrong with the data set's files. They are read
             from end to end first, and again only once one of them has changed.
+        ConnectionError: if another worker has ended.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the step at hand is finished and
             saved. The same call resumes.
     """
+    check_links(run_dir)
+    strategy = strategy or tf.distribute.get_strategy()
+    check_batch_size(recipe.batch_size, strategy)
     _check_same(run_dir, recipe)
     verified = _verified(recipe, run_dir, data_dir)
-    train_source, val_source = verified.sources[0], verified.sources[-1]
     # Bad options of any loss are found before the first of them is trained, and before
     # the folder is claimed for them.
     for name in recipe.losses:
-        build_loss(recipe, name, train_source.ignore_class)
-    for name in recipe.losses:
-        run = Run(recipe, name, run_dir / name, train_source, val_source)
-        if name == recipe.losses[0]:
-            run.check()
+        build_loss(recipe, name, verified.sources[0].ignore_class)
+    with naming_lost_workers(strategy):
+        for name in recipe.losses:
+            _train_one(recipe, name, run_dir, verified, checkpoints, strategy)
+        report = _report(run_dir, verified.sources[-1]) if is_chief(strategy) else {}
+        wait_for_all(strategy)
+    return report
+
+
+def _train_one(
+    recipe: Recipe,
+    name: str,
+    run_dir: Path,
+    verified: Verified,
+    checkpoints: CheckpointOptions | None,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Trains one loss of a recipe, as far as it is not yet done."""
+    run = Run(
+        recipe,
+        name,
+        run_dir / name,
+        verified.sources[0],
+        verified.sources[-1],
+        checkpoints=checkpoints,
+        strategy=strategy,
+    )
+    if name == recipe.losses[0]:
+        run.check()
+        if is_chief(strategy):
             config = _with_earlier_losses(recipe, run_dir).to_json()
             write_json(run_dir / "config.json", config)
             write_json(run_dir / VERIFIED_FILE, verified.state)
-        with Interrupts() as interrupts:
-            run.fit(interrupts)
+    with Interrupts() as interrupts:
+        run.fit(interrupts)
+    run.save()
+    if is_chief(strategy):
         run.finish()
-    return _report(run_dir, val_source)
 
 
 def _verified(recipe: Recipe, run_dir: Path, data_dir: str | None) -> Verified:
@@ -126,11 +207,19 @@ def _check_same(run_dir: Path, recipe: Recipe) -> None:
     path = run_dir / "config.json"
     if not path.exists():
         return
-    values, found = recipe.to_json(), _with_defaults(read_json(path))
+    try:
+        # With the fields that the file does not know yet.
+        found = Recipe.from_json(read_json(path)).to_json()
+    except ValueError as error:
+        raise ValueError(
+            f"Expected {path} to be a run's, to resume it. Received: another file "
+            f"({error}). Name a new folder, or remove that one."
+        ) from error
+    values = recipe.to_json()
     # Losses may be added, with their options: each has a folder of its own.
-    common = set(values["losses"]) & set(found.get("losses", ()))
+    common = set(values["losses"]) & set(found["losses"])
     for recipe_values in (values, found):
-        options = recipe_values.get("loss_options", {})
+        options = recipe_values["loss_options"]
         recipe_values["loss_options"] = {k: options[k] for k in common & set(options)}
     differ = sorted(
         k for k in values | found if k != "losses" and values.get(k) != found.get(k)
@@ -159,14 +248,6 @@ def _with_earlier_losses(recipe: Recipe, run_dir: Path) -> Recipe:
     )
 
 
-def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """What a recipe's file says, with the fields that it does not know yet."""
-    try:
-        return Recipe.from_json(values).to_json()
-    except ValueError:
-        return values
-
-
 def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Loss:
     """Returns one of a recipe's losses, on logits, by its name in `recipes.LOSSES`.
 
@@ -174,14 +255,18 @@ def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Los
         ValueError: for options that the loss does not take.
     """
     common: dict[str, Any] = {"from_logits": True, "ignore_class": ignore_class}
-    if name == "ls":
-        return call_with_options(
-            name, CrossEntropyLevelSetLoss, **recipe.level_set, **common
+    given = recipe.level_set if name == "ls" else recipe.loss_options.get(name, {})
+    if set(common) & set(given):
+        raise ValueError(
+            f"Expected options of {name!r} but {tuple(common)}, which are the run's. "
+            f"Received: {given!r}"
         )
+    if name == "ls":
+        return call_with_options(name, CrossEntropyLevelSetLoss, **given, **common)
     cross_entropy = CrossEntropyLevelSetLoss(level_set_weight=0.0, **common)
     if name == "ce":
         return cross_entropy
-    options = dict(recipe.loss_options.get(name, {}))
+    options = dict(given)
     if name in _REPLACES_CROSS_ENTROPY:
         return call_with_options(name, COMPARISON_LOSSES[name], **options, **common)
     weight = options.pop("weight", 1.0)
@@ -216,21 +301,31 @@ class Run:
         folder: Path,
         train_source: Source,
         val_source: Source,
+        *,
+        checkpoints: CheckpointOptions | None = None,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self.recipe, self.name, self.folder = recipe, name, folder
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.is_chief = is_chief(self.strategy)
         self.train_source, self.val_source = train_source, val_source
         self.steps_per_epoch = max(1, train_source.num_samples // recipe.batch_size)
         self.steps = recipe.iterations or self.steps_per_epoch * recipe.epochs
         self.epochs = -(-self.steps // self.steps_per_epoch)
-        self.history: list[dict[str, float]] = []
 
+        with self.strategy.scope():
+            self._make_model()
+        if self.is_chief:
+            remove_partials(folder)
+        self.recorder = _Recorder(self, checkpoints or CheckpointOptions())
+        self.write_history()  # a kill may fall between it and the checkpoint
+
+    def _make_model(self) -> None:
+        recipe, source = self.recipe, self.train_source
         # The same seed for every loss: they start from the same weights.
         keras.utils.set_random_seed(recipe.seed)
         net = create_model(
-            recipe.model,
-            train_source.num_classes,
-            upsample=False,
-            **recipe.model_options,
+            recipe.model, source.num_classes, upsample=False, **recipe.model_options
         )
         _check_loss_stride(recipe, net)
         self.trained = net if recipe.loss_stride > 1 else at_input_size(net)
@@ -240,118 +335,82 @@ class Run:
         # the sum of theirs.
         self.outputs = len(self.trained.outputs)
         losses = [
-            build_loss(recipe, name, train_source.ignore_class)
+            build_loss(recipe, self.name, source.ignore_class)
             for _ in range(self.outputs)
         ]
-        metrics = [*([] for _ in losses[1:]), _metrics(recipe, train_source)]
+        metrics = [*([] for _ in losses[1:]), _metrics(recipe, source)]
         self.trained.compile(
             build_optimizer(recipe, self.steps),
             losses if self.outputs > 1 else losses[0],
             metrics=metrics if self.outputs > 1 else metrics[0],
-            **({"jit_compile": False} if name in _NO_XLA else {}),
+            **({"jit_compile": False} if self.name in NO_XLA else {}),
         )
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # What an epoch that was interrupted had taken.
-        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        self.checkpoints = self._restore()
 
-    def _restore(self) -> tf.train.CheckpointManager:
-        """Takes up the folder's newest checkpoint and the history up to it."""
-        optimizer = self.trained.optimizer
-        optimizer.build(self.trained.trainable_variables)
-        state = tf.train.Checkpoint(
-            step=self.step,
-            seconds=self.seconds,
-            model=compat.state_of(self.trained),
-            optimizer=compat.variables_of(optimizer),
-        )
-        manager = tf.train.CheckpointManager(
-            state, str(self.folder / "checkpoint"), max_to_keep=2
-        )
-        if manager.latest_checkpoint:
-            state.restore(manager.latest_checkpoint).assert_consumed()
-            if (self.folder / "history.json").exists():
-                rows = read_json(self.folder / "history.json")
-                self.history = [r for r in rows if r["step"] <= int(self.step)]
-        return manager
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """A row for each epoch that is done."""
+        return self.recorder.history
+
+    def write_history(self) -> None:
+        """Writes the rows for people and programs; the checkpoint holds them too."""
+        if not self.history or not self.is_chief:
+            return
+        write_json(self.folder / "history.json", self.history)
+        write_text(self.folder / "history.csv", _csv(self.history))
 
     def check(self) -> None:
         """Takes one batch, so that data that cannot be trained on raise early."""
         next(iter(self._batches(0, 1)))
 
-    def save(self, step: int, seconds: float = 0.0) -> None:
-        """Checkpoints weights, optimizer and step.
-
-        Args:
-            step: number of steps done.
-            seconds: what the steps of an unfinished epoch have taken.
-        """
-        self.step.assign(step)
-        self.seconds.assign(seconds)
-        self.checkpoints.save(step)
-
     def fit(self, interrupts: Interrupts) -> None:
         """Trains from the checkpoint's step to the last."""
-        start = int(self.step)
-        if start >= self.steps:
-            return
-        print(
-            f"{LOSSES[self.name]}: steps {start} to {self.steps}, {self.folder}",
-            flush=True,
-        )
-        recorder = _Recorder(self, interrupts)
-        epoch, done = divmod(start, self.steps_per_epoch)
-        common = {
-            "validation_data": self._validation(),
-            "validation_freq": _some_epochs(self.epochs, 20),
-            "shuffle": False,  # the pipeline's order is the order
-            "callbacks": [
-                recorder,
-                _Pictures(self),
-                keras.callbacks.TensorBoard(
-                    str(self.folder / "events"), write_graph=False
-                ),
-            ],
-        }
-        if done:  # first the rest of an epoch that was interrupted
-            stop = min(self.steps, start - done + self.steps_per_epoch)
-            self._fit(start, stop - start, epoch, epoch + 1, common)
-            epoch, start = epoch + 1, stop
-        whole = self.steps // self.steps_per_epoch
-        if epoch < whole:
-            self._fit(start, self.steps_per_epoch, epoch, whole, common)
-            epoch, start = whole, whole * self.steps_per_epoch
-        if start < self.steps:  # the run ends inside an epoch
-            self._fit(start, self.steps - start, epoch, epoch + 1, common)
+        recorder = self.recorder
+        recorder.interrupts = interrupts
+        parts = recorder.parts()
+        if parts:
+            print(
+                f"{LOSSES[self.name]}: steps {recorder.step} to {self.steps}, "
+                f"{self.folder}",
+                flush=True,
+            )
+        for start, span in parts:
+            epochs = span["epochs"] - span["initial_epoch"]
+            with recorder.naming_samples():
+                fit(
+                    self.trained,
+                    self._batches(start, epochs * span["steps_per_epoch"]),
+                    validation_data=self._validation(),
+                    validation_steps=self.val_source.num_samples,
+                    validation_freq=_some_epochs(self.epochs, 20),
+                    callbacks=self._callbacks(),
+                    verbose=_verbosity() if self.is_chief else 0,
+                    **span,
+                )
 
-    def _fit(
-        self,
-        start: int,
-        steps_per_epoch: int,
-        initial_epoch: int,
-        epochs: int,
-        common: dict[str, Any],
-    ) -> None:
-        steps = steps_per_epoch * (epochs - initial_epoch)
-        self.trained.fit(
-            self._batches(start, steps),
-            initial_epoch=initial_epoch,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            **common,
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        """All with what every worker takes part in; files are the chief's."""
+        events = keras.callbacks.TensorBoard(
+            str(self.folder / "events"), write_graph=False
         )
+        own = [events] if self.is_chief else []
+        return [_Pictures(self), *own, self.recorder]
 
-    def _batches(self, start: int, steps: int) -> tf.data.Dataset:
-        batches = training_dataset(
-            self.train_source,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            augmentation=self._augmentation(),
-            start_step=start,
-            num_steps=steps,
-            label_stride=self.recipe.loss_stride,
-        )
-        return self._for_every_output(batches)
+    def _batches(self, start: int, steps: int) -> Batches:
+        def of_worker(workers: int, worker: int) -> tf.data.Dataset:
+            batches = training_dataset(
+                self.train_source,
+                batch_size=self.recipe.batch_size,
+                seed=self.recipe.seed,
+                augmentation=self._augmentation(),
+                start_step=start,
+                num_steps=steps,
+                label_stride=self.recipe.loss_stride,
+                num_workers=workers,
+                worker=worker,
+            )
+            return self._for_every_output(batches)
+
+        return distribute(self.strategy, of_worker)
 
     def _for_every_output(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Gives each of the net's outputs the labels."""
@@ -366,7 +425,7 @@ class Run:
             self.recipe.augmentation, resize_scale=self.recipe.input_scale
         )
 
-    def _validation(self) -> tf.data.Dataset:
+    def _validation(self) -> Batches:
         """Val pictures as the net sees them, one by one, for the history's curves."""
         stride, scale = self.recipe.loss_stride, self.recipe.input_scale
 
@@ -376,26 +435,40 @@ class Run:
             )
             return image, labels[::stride, ::stride]
 
-        pictures = evaluation_dataset(self.val_source).map(scaled).batch(1).prefetch(2)
-        return self._for_every_output(pictures)
+        pictures = evaluation_dataset(self.val_source).map(scaled)
+        return to_every_replica(self.strategy, self._for_every_output(pictures))
 
-    def finish(self) -> None:
-        """Saves, judges and exports the trained model, as far as not yet done."""
-        path = self.folder / "model.keras"
-        if not path.exists():
+    def save(self) -> None:
+        """Saves the trained model, if not yet done; all workers take part."""
+        path = self.folder / MODEL_FILE
+        if path.exists():
+            return
+        if self.is_chief:
             # Under another name until it is whole.
             partial = path.with_name("partial.keras")
             self.model.save(partial)
             partial.replace(path)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.save(Path(folder) / path.name)
+
+    def finish(self) -> None:
+        """Judges and exports the trained model, as far as not yet done."""
+        model = self.model
+        if self.strategy.num_replicas_in_sync > 1:
+            # Of some variables each replica has a part: a copy has the whole.
+            model = load_keras(self.folder / MODEL_FILE)
         if not (self.folder / "evaluation.json").exists():
-            result = evaluate(self.predictor, self.val_source)
+            result = evaluate(KerasPredictor(model), self.val_source)
             write_json(self.folder / "evaluation.json", result)
         write_json(self.folder / CLASSES_FILE, list(self.val_source.class_names))
         palette = np.asarray(self.val_source.palette).tolist()
         write_json(self.folder / PALETTE_FILE, palette)
         exported = self.folder / "export"
+        for left in exported.glob(".partial-*"):  # of an export that was killed
+            shutil.rmtree(left)
         if not numbered_versions(exported):
-            export(self.model, exported, self.val_source.class_names)
+            export(model, exported, self.val_source.class_names)
 
 
 def _check_loss_stride(recipe: Recipe, net: keras.Model) -> None:
@@ -411,10 +484,14 @@ def _check_loss_stride(recipe: Recipe, net: keras.Model) -> None:
 
 def _metrics(recipe: Recipe, source: Source) -> list[keras.metrics.Metric]:
     """What every run's curves show, whatever its loss (Fig. 4)."""
+    loss = build_loss(recipe, "ce", source.ignore_class)
+
+    def cross_entropy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        # Not as a loss, which Keras 2 reduces on one replica alone.
+        return tf.reduce_mean(loss.call(y_true, y_pred))
+
     return [
-        keras.metrics.MeanMetricWrapper(
-            build_loss(recipe, "ce", source.ignore_class), name="cross_entropy"
-        ),
+        keras.metrics.MeanMetricWrapper(cross_entropy, name="cross_entropy"),
         MeanIoU(
             source.num_classes,
             name="mean_iou",
@@ -431,59 +508,42 @@ def _metrics(recipe: Recipe, source: Source) -> list[keras.metrics.Metric]:
     ]
 
 
-class _Recorder(keras.callbacks.Callback):
-    """Writes history and checkpoint after each epoch, and stops between steps.
+class _Recorder(ExactResume):
+    """Writes history and checkpoint after each epoch, and stops between steps."""
 
-    A row's `seconds` are those of the epoch's training, without validation. Its means
-    are over its `steps`: fewer than an epoch's, where the run was resumed inside it.
-    """
+    def __init__(self, run: Run, checkpoints: CheckpointOptions) -> None:
+        super().__init__(
+            run.trained,
+            run.folder / "checkpoint",
+            steps=run.steps,
+            steps_per_epoch=run.steps_per_epoch,
+            seconds=checkpoints.seconds,
+            keep=checkpoints.keep,
+            names=lambda step: batch_names(
+                run.train_source,
+                step,
+                batch_size=run.recipe.batch_size,
+                seed=run.recipe.seed,
+            ),
+        )
+        self.run = run
 
-    def __init__(self, run: Run, interrupts: Interrupts) -> None:
-        super().__init__()
-        self.run, self.interrupts = run, interrupts
-        self.done = self.first = int(run.step)
-        self.began = self.seconds = 0.0
+    def save(self) -> None:
+        """Writes the checkpoint, and the history's files after it."""
+        super().save()
+        self.run.write_history()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.first = self.done
-        self.began = time.perf_counter() - float(self.run.seconds)
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self.done += 1
-        self.seconds = time.perf_counter() - self.began
-        inside = self.done % self.run.steps_per_epoch and self.done < self.run.steps
-        if self.interrupts.requested and inside:
-            self.run.save(self.done, self.seconds)
-            self.interrupts.raise_if_requested()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {
-            "epoch": epoch + 1,
-            "step": self.done,
-            "steps": self.done - self.first,
-            "seconds": round(self.seconds, 3),
-            **self._values(logs or {}),
-        }
-        # Before the checkpoint: rows beyond it are dropped, but none can be made up.
-        self.run.history.append(row)
-        write_json(self.run.folder / "history.json", self.run.history)
-        write_text(self.run.folder / "history.csv", _csv(self.run.history))
-        self.run.save(self.done)
-        self.interrupts.raise_if_requested()
-
-    def _values(self, logs: dict[str, Any]) -> dict[str, float]:
+    def row(self, epoch: int, logs: dict[str, Any]) -> dict[str, float]:
         """Keras' values. Of several outputs the fused one's metrics go by their names;
         each output's loss keeps its prefix, beside their sum, `loss`.
         """
+        row = super().row(epoch, logs)
         fused = self.run.trained.output_names[-1]
-        values = {key: float(value) for key, value in logs.items()}
         if self.run.outputs == 1:
-            return values
+            return row
         return {
             key if key.endswith("loss") else key.replace(f"{fused}_", "", 1): value
-            for key, value in values.items()
+            for key, value in row.items()
         }
 
 
@@ -500,10 +560,17 @@ class _Pictures(keras.callbacks.Callback):
             return
         run = self.run
         picture = panel(run.val_source, {run.name: run.predictor}, samples=2)
+        if not run.is_chief:
+            return
         writer = tf.summary.create_file_writer(str(run.folder / "events"))
         with writer.as_default():
             tf.summary.image("val", picture[np.newaxis], step=epoch + 1)
         writer.close()
+
+
+def _verbosity() -> int:
+    """Of `fit`: a bar where somebody watches, a line an epoch in a log."""
+    return 1 if sys.stdout.isatty() else 2
 
 
 def _some_epochs(epochs: int, times: int) -> list[int]:
@@ -521,14 +588,12 @@ def _csv(rows: list[dict[str, float]]) -> str:
 def _report(run_dir: Path, val_source: Source) -> dict[str, Any]:
     """Writes the losses side by side, as far as trained: numbers, table, pictures."""
     results = {
-        name: read_json(run_dir / name / "evaluation.json")
+        name: read_evaluation(run_dir / name / "evaluation.json")
         for name in load_recipe(run_dir).losses
         if (run_dir / name / "evaluation.json").exists()
     }
     seconds = {
-        name: round(
-            sum(r["seconds"] for r in read_json(run_dir / name / "history.json")), 1
-        )
+        name: training_seconds(read_history(run_dir / name / "history.json"))
         for name in results
     }
     report = {
@@ -539,11 +604,16 @@ def _report(run_dir: Path, val_source: Source) -> dict[str, Any]:
     write_json(run_dir / "report.json", report)
     write_text(run_dir / "report.md", table(report_rows(results, seconds, LOSSES)))
     predictors: dict[str, Predictor] = {
-        LOSSES[name]: KerasPredictor.load(run_dir / name / "model.keras")
+        LOSSES[name]: KerasPredictor.load(run_dir / name / MODEL_FILE)
         for name in results
     }
     write_png(run_dir / "panel.png", panel(val_source, predictors, PANEL_SAMPLES))
     return report
+
+
+def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
+    """Returns what the epochs of a history took together, without validation."""
+    return round(sum(row["seconds"] for row in history), 1)
 
 
 def load_recipe(run_dir: Path) -> Recipe:

@@ -101,9 +101,8 @@ def panel(
     Returns:
         uint8 (height, width, 3) RGB.
     """
-    wanted = np.linspace(0, source.num_samples - 1, min(samples, source.num_samples))
-    chosen = subset(source, wanted.round().astype(int).tolist())
     rows = []
+    chosen = spread(source, samples)
     for image, labels in evaluation_dataset(chosen).as_numpy_iterator():
         predictions = [p(image).argmax(-1) for p in predictors.values()]
         cells = [image, colourize(labels, source.palette)]
@@ -118,10 +117,21 @@ def panel(
     return grid(rows, titles)
 
 
+def spread(source: Source, samples: int) -> Source:
+    """Takes so many samples of a source, or all it has, evenly spread."""
+    wanted = np.linspace(0, source.num_samples - 1, min(samples, source.num_samples))
+    return subset(source, wanted.round().astype(int).tolist())
+
+
 def write_png(path: Path, picture: np.ndarray) -> None:
     """Writes uint8 (H, W, 3) RGB as a PNG file."""
+    write_bytes(path, png(picture))
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Encodes uint8 (H, W, 3) RGB as PNG."""
     _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    write_bytes(path, encoded.tobytes())
+    return encoded.tobytes()
 
 
 def fitted(picture: np.ndarray, width: int) -> np.ndarray:

@@ -393,6 +393,15 @@ class TestAugmentation:
             ({"resize_scale": 0.0}, "`resize_scale` to be above 0"),
             ({"scale": (0.0, 1.0)}, "0 < low <= high"),
             ({"scale": (2.0, 1.0)}, "0 < low <= high"),
+            ({"crop": 4}, "`crop` to be"),
+            ({"resize": "ab"}, "`resize` to be"),
+            ({"resize_scale": "a"}, "`resize_scale` to be above 0"),
+            ({"resize_scale": float("inf")}, "`resize_scale` to be above 0"),
+            ({"scale": 3}, "0 < low <= high"),
+            ({"scale": ("a", "b")}, "0 < low <= high"),
+            ({"scale": (0.5, float("inf"))}, "0 < low <= high"),
+            ({"flip": "False"}, "`flip` to be True or False"),
+            ({"photometric": 1}, "`photometric` to be True or False"),
         ],
     )
     def test_rejects(self, options: dict[str, Any], message: str) -> None:

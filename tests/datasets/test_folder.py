@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fuzzing.files import chunk, gif_bomb, png_bomb, png_text_bomb, tiff_bomb
+from tf_levelset.datasets import folder
+from tf_levelset.datasets.faults import DataSetError
 from tf_levelset.datasets.folder import (
     color_label_reader,
     common_size,
+    decode_picture,
     grey_png,
     image_files_source,
     label_table,
@@ -40,6 +44,11 @@ def pairs(tmp_path: Path) -> tuple[list[Path], list[Path]]:
         ids = rng.choice(np.array([0, 1, 2, 255], np.uint8), size)
         write_palette_png(labels[-1], ids, PALETTE)
     return images, labels
+
+
+def false_header(png: bytes) -> bytes:
+    """A PNG file behind whose start a chunk that is skipped tells a small size."""
+    return png[:8] + chunk(b"abCd", bytes([0, 0, 0, 1, 0, 0, 0, 1])) + png[8:]
 
 
 def make(pairs: tuple[list[Path], list[Path]], **options: Any) -> Source:
@@ -209,6 +218,139 @@ class TestColorLabelReader:
         read = color_label_reader({(0, 0, 0): 0, (128, 0, 0): 1})
         with pytest.raises(ValueError, match=r"rgb\.png.*1 pixels of other colours"):
             read(str(path))
+
+
+def encoded(format: str, mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, (5, 4), 1).save(stream, format=format)
+    return stream.getvalue()
+
+
+class TestDecodePicture:
+    @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP"])
+    @pytest.mark.parametrize("in_graph", [True, False])
+    def test_takes_pictures(self, format: str, in_graph: bool) -> None:
+        decode = tf.function(decode_picture) if in_graph else decode_picture
+        assert decode(tf.constant(encoded(format))).shape == (4, 5, 3)
+
+    @pytest.mark.parametrize("in_graph", [True, False])
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (png_bomb(13400, 13400, 1, whole=True), "at most 178956970 pixels"),
+            (png_bomb(2**31 - 1, 2**31 - 1, 3, whole=False), "at most 178956970"),
+            (false_header(png_bomb(13400, 13400, 1, whole=True)), "without its header"),
+            (encoded("GIF", "P"), "a JPEG, PNG or BMP file"),
+            (gif_bomb(3000, 3000, 1000), "a JPEG, PNG or BMP file"),
+        ],
+    )
+    def test_refuses_bombs_before_it_unpacks_them(
+        self, content: bytes, message: str, in_graph: bool
+    ) -> None:
+        decode = tf.function(decode_picture) if in_graph else decode_picture
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            decode(tf.constant(content))
+
+    @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"BM", b"\xff\xd8\xff"])
+    def test_refuses_what_is_cut_off(self, content: bytes) -> None:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_picture(tf.constant(content))
+
+    def test_a_picture_of_all_pixels_is_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(folder, "MAX_PIXELS", 20)
+        decode_picture(tf.constant(encoded("PNG")))
+        monkeypatch.setattr(folder, "MAX_PIXELS", 19)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Received: 20"):
+            decode_picture(tf.constant(encoded("PNG")))
+
+
+class TestDamagedLabels:
+    def test_a_flipped_bit_of_a_png_never_passes(self, tmp_path: Path) -> None:
+        # Pillow reads pixels past their checksum.
+        ids = np.kron(np.arange(9).reshape(3, 3) % 3, np.ones((8, 8), int))
+        write_palette_png(tmp_path / "l.png", ids, PALETTE)
+        whole = (tmp_path / "l.png").read_bytes()
+        start, stop = whole.index(b"IDAT"), whole.index(b"IEND")
+        for place in range(start, stop - 4):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            (tmp_path / "l.png").write_bytes(damaged)
+            with pytest.raises(Exception, match=r"."):
+                read_index_labels(str(tmp_path / "l.png"))
+
+    @pytest.mark.parametrize("format", ["EPS", "JPEG", "WEBP", "PPM", "ICO"])
+    def test_formats_that_labels_do_not_have_are_not_opened(
+        self, tmp_path: Path, format: str
+    ) -> None:
+        # Of PostScript Pillow would have another program make a picture.
+        (tmp_path / "l.png").write_bytes(encoded(format))
+        with pytest.raises(Image.UnidentifiedImageError):
+            read_index_labels(str(tmp_path / "l.png"))
+        with pytest.raises(Image.UnidentifiedImageError):
+            color_label_reader({(1, 1, 1): 0})(str(tmp_path / "l.png"))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"no picture",
+            png_bomb(20_000, 20_000, 1, whole=True),
+            png_text_bomb(encoded("PNG", "L"), 2**26),
+            tiff_bomb(20_000, 20_000),
+        ],
+    )
+    def test_whatever_is_wrong_is_one_kind_of_error_and_a_fault(
+        self, pairs: tuple[list[Path], list[Path]], content: bytes
+    ) -> None:
+        pairs[1][1].write_bytes(content)
+        source = make(pairs)
+        message = r"Expected a whole image file\. Received: .* in .*two\.jpg"
+        with pytest.raises(ValueError, match=message):
+            source.load(tf.constant(1, tf.int64))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            list(evaluation_dataset(source))
+        assert source.inspect is not None
+        (fault,) = source.inspect(1).faults
+        assert fault.path == str(pairs[1][1])
+        assert fault.message.startswith("Expected a whole image file. Received: ")
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            np.zeros((6, 8)),
+            np.zeros((6, 8, 1), int),
+            np.zeros((0, 8), int),
+            np.int64(3),
+        ],
+    )
+    def test_labels_are_integers_of_pixels(
+        self, pairs: tuple[list[Path], list[Path]], ids: np.ndarray
+    ) -> None:
+        source = make(
+            ([pairs[0][0]], [pairs[1][0]]), read_labels=lambda path: np.asarray(ids)
+        )
+        with pytest.raises(ValueError, match=r"Expected labels \(H, W\), integers"):
+            source.load(tf.constant(0, tf.int64))
+
+
+class TestOddHeaders:
+    def test_a_bomb_is_a_fault_of_the_data_set(
+        self, pairs: tuple[list[Path], list[Path]]
+    ) -> None:
+        pairs[0][0].write_bytes(png_bomb(20_000, 20_000, 1, whole=False))
+        with pytest.raises(
+            DataSetError, match=r"1 fault:\n.*one\.png: Expected a pict"
+        ):
+            make(pairs)
+
+    def test_what_only_pillow_refuses_has_a_size(self, tmp_path: Path) -> None:
+        # A text of 64 MiB beside the pixels is too much for Pillow alone.
+        content = png_text_bomb(encoded("PNG"), 2**26)
+        (tmp_path / "a.png").write_bytes(content)
+        source = image_files_source("toy", [tmp_path / "a.png"], NAMES, PALETTE)
+        assert source.image_size == (4, 5)
 
 
 class TestWritePalettePng:

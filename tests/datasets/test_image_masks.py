@@ -229,3 +229,24 @@ def test_what_is_wrong_with_lists_is_named(root: Path) -> None:
     assert faults(root, "val") == [
         "/val.txt: Expected no picture of /train.txt. Received: p1"
     ]
+
+
+def test_texts_with_a_mark_of_their_byte_order(root: Path) -> None:
+    plain = image_masks(root).class_names
+    path = root / "classes.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert image_masks(root).class_names == plain
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "train.txt"])
+def test_texts_that_are_none_are_named(root: Path, name: str) -> None:
+    (root / name).write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(ValueError, match=rf"Expected UTF-8 text in .*{name}"):
+        image_masks(root)
+
+
+@pytest.mark.parametrize("option", ["data_dir", "sbd_dir", "list_file", "context_dir"])
+def test_paths_are_paths(root: Path, option: str) -> None:
+    options: dict[str, Any] = {"data_dir": root, option: 3}
+    with pytest.raises(ValueError, match=f"Expected `{option}` to be a path"):
+        load_dataset("voc", **options)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tf_levelset.datasets.augment import Augmentation
 from tf_levelset.datasets.pipeline import (
     Source,
+    batch_names,
     evaluation_dataset,
     image_dataset,
     in_memory,
@@ -99,6 +100,29 @@ class TestOrder:
             int(sample_index(first + i, seed, num_samples)) for i in range(num_samples)
         ]
         assert sorted(order) == list(range(num_samples))
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_the_names_of_a_batch_are_those_of_its_samples(num_workers: int) -> None:
+    # 5 samples in batches of 3: the batch of step 1 spans two epochs.
+    source = noise_source(5)
+    for step in (0, 1, 2, 17):
+        shown = [
+            ids(
+                batches(
+                    source,
+                    batch_size=3,
+                    seed=7,
+                    start_step=step,
+                    num_steps=1,
+                    num_workers=num_workers,
+                    worker=worker,
+                )
+            )
+            for worker in range(num_workers)
+        ]
+        order = tuple(f"s{i}" for i in np.transpose(shown).ravel())
+        assert batch_names(source, step, batch_size=3, seed=7) == order
 
 
 class TestResuming:

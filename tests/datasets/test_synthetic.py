@@ -206,6 +206,9 @@ class TestNumClasses:
     [
         ({"split": "test"}, "`split` to be one of"),
         ({"size": (31, 64)}, "at least 32 each"),
+        ({"size": 64}, "at least 32 each"),
+        ({"size": "ab"}, "at least 32 each"),
+        ({"size": (64.5, 64)}, "at least 32 each"),
         ({"seed": -1}, "`seed` to be at least 0"),
         ({"num_samples": 0}, "at least 1 sample"),
         ({"num_classes": 1}, r"`num_classes` in \[2, 255\]. Received: 1"),

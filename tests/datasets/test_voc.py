@@ -256,9 +256,10 @@ class TestLabelFiles:
         savemat(tmp_path / "a.mat", {"GTinst": {"Segmentation": np.zeros((2, 2))}})
         with pytest.raises(ValueError, match=r"struct GTcls .*a\.mat"):
             read_sbd_labels(str(tmp_path / "a.mat"))
-        savemat(tmp_path / "b.mat", {"GTcls": np.zeros((2, 2))})
-        with pytest.raises(ValueError, match=r"struct GTcls .*b\.mat"):
-            read_sbd_labels(str(tmp_path / "b.mat"))
+        for odd in (np.zeros((2, 2)), "text", np.zeros(3, [("Segmentation", "O")])):
+            savemat(tmp_path / "b.mat", {"GTcls": odd})
+            with pytest.raises(ValueError, match=r"struct GTcls .*b\.mat"):
+                read_sbd_labels(str(tmp_path / "b.mat"))
 
 
 class TestRealSample:

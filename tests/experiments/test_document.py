@@ -13,7 +13,15 @@ pytest.importorskip("matplotlib")
 from made_up_results import result
 
 from experiments import document
-from experiments.sweeps import CHOSEN, HEADLINE, NETS, SWEEPS, TUNED, start_arm
+from experiments.sweeps import (
+    CHOSEN,
+    FEWER_SEEDS,
+    HEADLINE,
+    NETS,
+    SWEEPS,
+    TUNED,
+    start_arm,
+)
 from tf_levelset.files import write_json
 
 BEST = document.BEST
@@ -29,6 +37,11 @@ def pairs(gains: dict[str, tuple[float, float]], **changes: Any) -> list[Any]:
 
 
 OFFICIAL = pairs({"ce": (0, 0), "plain": (1.1, 1.2), BEST: (4, 5)})
+
+
+@pytest.fixture(autouse=True)
+def _two_pairs_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "LEAST_PAIRS", 2)
 
 
 def found(results: dict[str, Any]) -> dict[str, document.Target]:
@@ -47,6 +60,22 @@ def test_a_gain_is_held_to_its_mean() -> None:
     # t(1) = 12.7062 at 95 %, s/√2 = 0.5.
     assert (target.measured, target.met) == ("+4.50 [-1.85, +10.85]", True)
     assert document.gain_target("it", OFFICIAL, 4.6).met is False
+
+
+def test_few_pairs_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert len(FEWER_SEEDS) > 2
+    for target in document.targets({"official": OFFICIAL}):
+        assert target.met is None
+
+
+def test_one_pair_has_no_interval() -> None:
+    first = [run for run in OFFICIAL if run["seed"] == 0]
+    # Cross-entropy's mean is of the pairs that are compared.
+    other = result("ce", 7, 0.9)
+    text = document.headline({"official": [*first, other]})
+    assert "cross-entropy reaches 50.0 % mIoU" in text
+    assert f"{BEST} form by +4.00 (one pair)" in text
 
 
 def test_nets_count_where_the_interval_lies_above_zero() -> None:

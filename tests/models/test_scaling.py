@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +20,10 @@ def test_is_the_nearest_number_and_at_least_one(count: int, multiplier: float) -
         assert abs(result - max(1, count * multiplier)) <= 0.5
 
 
-@pytest.mark.parametrize("multiplier", [0.0, -1.0, float("inf"), float("nan")])
-def test_bad_multipliers_raise(multiplier: float) -> None:
+@pytest.mark.parametrize(
+    "multiplier", [0.0, -1.0, float("inf"), float("nan"), "1", None, [1.0]]
+)
+def test_bad_multipliers_raise(multiplier: Any) -> None:
     with pytest.raises(ValueError, match=r"Expected `width` .* Received"):
         scaled_filters(64, multiplier)
     with pytest.raises(ValueError, match=r"Expected `depth` .* Received"):

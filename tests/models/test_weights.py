@@ -878,11 +878,26 @@ def make_zip(path: Path) -> None:
         file.writestr("x", "y")
 
 
+def make_damaged_hdf5(path: Path) -> None:
+    """Zeros in the place of what tells where the arrays are."""
+    make_other_hdf5(path)
+    content = bytearray(path.read_bytes())
+    content[600:1200] = bytes(600)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("weights", [3, [], None, b"imagenet"])
+def test_weights_are_a_name_or_a_path(weights: Any) -> None:
+    with pytest.raises(ValueError, match="Expected 'imagenet' or the path"):
+        load_weights(narrow_largefov(), weights, backbone="vgg16")
+
+
 @pytest.mark.parametrize("backbone", ["vgg16", "resnet101"])
 @pytest.mark.parametrize(
     ("name", "make"),
     [
         ("notes.txt", make_text),
+        ("damaged.weights.h5", make_damaged_hdf5),
         ("broken.h5", make_truncated),
         ("other.h5", make_other_hdf5),
         ("other.weights.h5", make_other_hdf5),

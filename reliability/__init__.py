@@ -1,0 +1,1 @@
+"""Trials by fire: what the package does when processes, disks and inputs fail."""

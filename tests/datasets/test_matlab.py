@@ -1,0 +1,67 @@
+"""Variables of MATLAB's files, and files that unpack to more than memory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from fuzzing.files import mat_bomb
+from tf_levelset.datasets import matlab
+from tf_levelset.datasets.matlab import read_variable
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_reads_a_variable(tmp_path: Path, packed: bool) -> None:
+    path = tmp_path / "a.mat"
+    savemat(
+        path, {"one": np.arange(6).reshape(2, 3), "two": 3.0}, do_compression=packed
+    )
+    np.testing.assert_array_equal(
+        read_variable(str(path), "one"), [[0, 1, 2], [3, 4, 5]]
+    )
+    assert read_variable(str(path), "three") is None
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("side", [300, 301])
+def test_counts_all_that_a_file_unpacks_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, side: int
+) -> None:
+    path = tmp_path / "a.mat"
+    arrays: Any = {name: np.zeros((side, 300), np.uint8) for name in "ab"}
+    savemat(path, arrays, do_compression=packed)
+    # An array has some 48 bytes of its own, beside 300² of pixels.
+    monkeypatch.setattr(matlab, "MAX_BYTES", 2 * 300 * 300 + 300)
+    monkeypatch.setattr(matlab, "_GREATEST_RATIO", 10**6)
+    if side == 300:
+        assert read_variable(str(path), "a").shape == (300, 300)
+    else:
+        with pytest.raises(ValueError, match=r"Expected arrays of at most .*a\.mat"):
+            read_variable(str(path), "a")
+
+
+@pytest.mark.parametrize("name", ["GTcls", "LabelMap"])
+def test_refuses_a_bomb(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bomb.mat"
+    path.write_bytes(mat_bomb(name, 2**15))  # a GiB in a MB
+    assert path.stat().st_size < 2**21
+    with pytest.raises(ValueError, match=f"at most {2**28} bytes"):
+        read_variable(str(path), name)
+
+
+def test_small_files_are_not_unpacked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mat"
+    labels = np.random.default_rng(0).integers(0, 21, (375, 500), dtype=np.uint8)
+    savemat(path, {"LabelMap": labels}, do_compression=True)
+
+    def unpacked(path: str) -> int:
+        raise AssertionError("unpacked")
+
+    monkeypatch.setattr(matlab, "_expanded", unpacked)
+    np.testing.assert_array_equal(read_variable(str(path), "LabelMap"), labels)

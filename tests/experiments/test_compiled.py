@@ -1,0 +1,80 @@
+"""Trials without TensorFlow give what the runner gives, on the same machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import runner
+from experiments.trials import STARTS, Trial
+from tf_levelset.datasets import Augmentation
+from tf_levelset.files import read_json
+from tf_levelset.recipes import RECIPES, smoke
+
+pytest.importorskip("jax", reason="compiled trials need the extra [compiled]")
+
+from experiments.compiled.collect import collect
+from experiments.compiled.lower import lower
+
+EXECUTE = Path(runner.__file__).parent / "compiled/execute.py"
+
+TINY = dataclasses.replace(
+    smoke(RECIPES["synthetic"]),
+    losses=("ce",),
+    iterations=3,
+    loss_stride=1,
+    input_scale=0.5,
+    # Some windows are padded.
+    augmentation=Augmentation(scale=(0.75, 1.5), crop=(40, 48), flip=True),
+)
+LEVEL_SET = dataclasses.replace(TINY, losses=("ls",), iterations=2, learning_rate=0.05)
+START = Trial("net", TINY)
+TRIAL = Trial("ls", LEVEL_SET, start=START)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compiled")
+    # JAX's threads stay, and a process that has them must not fork, as other tests do.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as child:
+        child.submit(lower, [TRIAL], path / "lowered", None, ["cpu"]).result()
+    subprocess.run(
+        [sys.executable, EXECUTE, path / "lowered", path / "answers"], check=True
+    )
+    for name, trial in ((STARTS, START), ("sweep", TRIAL)):
+        arguments = (path / "lowered", path / "answers", path / "compiled", None)
+        collect(name, [trial], *arguments)
+    runner.run_sweep("sweep", [TRIAL], path / "runner", path / "scratch", None)
+    return path
+
+
+@pytest.mark.parametrize(("sweep", "trial"), [(STARTS, START), ("sweep", TRIAL)])
+def test_a_compiled_trial_is_the_runners(
+    folder: Path, sweep: str, trial: Trial
+) -> None:
+    file = Path(sweep, f"{trial.name}.json")
+    ours, theirs = (read_json(folder / by / file) for by in ("compiled", "runner"))
+    for key in ("arm", "fold", "seed", "start", "loss", "recipe"):
+        assert ours[key] == theirs[key]
+    for row, other in zip(ours["history"], theirs["history"], strict=True):
+        assert row == {key: pytest.approx(other[key], rel=1e-4) for key in row}
+    found, expected = ours["evaluation"], theirs["evaluation"]
+    differing = np.abs(np.subtract(found["confusion"], expected["confusion"])).sum()
+    assert differing <= 2e-3 * np.sum(expected["confusion"])
+    assert found["level_set_energy"] == pytest.approx(
+        expected["level_set_energy"], rel=1e-3
+    )
+
+
+def test_colours_that_change_raise(tmp_path: Path) -> None:
+    changed = dataclasses.replace(TINY.augmentation, photometric=True)
+    recipe = dataclasses.replace(TINY, augmentation=changed)
+    with pytest.raises(ValueError, match="crops and keeps colours"):
+        lower([Trial("net", recipe)], tmp_path, None)

@@ -1,0 +1,62 @@
+"""What options and arrays are, told without an error of Python's own."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import tensorflow as tf
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number or a scalar that holds one, and not NaN."""
+    if isinstance(value, str | bytes | bool):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer, of Python's or NumPy's."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_ignore_class(ignore_class: Any) -> None:
+    """Raises `ValueError` unless the label of void is an integer or None."""
+    if ignore_class is not None and not is_whole(ignore_class):
+        raise ValueError(
+            f"Expected `ignore_class` to be an integer or None. Received: "
+            f"{ignore_class!r}"
+        )
+
+
+def check_num_classes(num_classes: Any, most: float = math.inf) -> None:
+    """Raises `ValueError` unless it is a number of classes, at most so many."""
+    if not (is_whole(num_classes) and 1 <= num_classes <= most):
+        bound = ">= 1" if most == math.inf else f"in [1, {most}]"
+        raise ValueError(f"Expected `num_classes` {bound}. Received: {num_classes!r}")
+
+
+def check_numeric(name: str, values: Any) -> None:
+    """Raises `ValueError` for an array of text, complex numbers or other things.
+
+    Casts would fail with another error, or drop the imaginary parts.
+
+    Args:
+        name: of the argument.
+        values: what has a `dtype`; of other things nothing is said.
+    """
+    if not hasattr(values, "dtype"):
+        return
+    try:
+        dtype = tf.as_dtype(values.dtype)
+        numeric = dtype.is_floating or dtype.is_integer or dtype.is_bool
+    except TypeError:
+        numeric = False
+    if not numeric:
+        raise ValueError(
+            f"Expected `{name}` to hold real numbers. Received: dtype {values.dtype}"
+        )
