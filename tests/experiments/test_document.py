@@ -165,15 +165,33 @@ def test_tables_have_the_shape_of_the_papers() -> None:
 
 
 def test_the_best_of_a_losses_trials_is_bold() -> None:
+    ce = result("ce-0.02", 100, 0.3)
     for index, loss in enumerate(("ce", *TUNED)):
         arms = [trial.arm for trial in document.tuning_trials(loss)]
         assert len(arms) == 4
         assert all(arm.startswith(loss) for arm in arms)
         runs = [result(arm, 100, 0.3 + 0.01 * i) for i, arm in enumerate(arms)]
-        row = document.tuning_table(runs).splitlines()[2 + index]
+        table = document.tuning_table({"tuning": [ce, *runs]})
+        row = table.splitlines()[2 + index]
         assert row.count("**") == 2
-        assert "**33.00**" in row
-    assert document.NOT_RUN in document.tuning_table(runs)
+        assert "**+3.00**" in row
+        assert "not run" in table
+
+
+def test_a_trial_is_held_against_the_cross_entropy_of_its_own_start() -> None:
+    def from_start(digest: str, ce: float, **arms: float) -> list[Any]:
+        values = {"ce-0.02": ce, **arms}
+        runs = [result(arm, 100, value) for arm, value in values.items()]
+        return [{**run, "initial_weights": digest} for run in runs]
+
+    both = {
+        "tuning": from_start("a", 0.3, dice3=0.31),
+        "tuning_on_cpu": from_start("b", 0.4, dice3=0.5, boundary1=0.42),
+    }
+    gains = document.tuning_gains(both)
+    assert gains["dice3"].mean == pytest.approx(1)
+    assert gains["boundary1"].mean == pytest.approx(2)
+    assert document.tuning_gains({}) == {}
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import report
-from experiments.document import MEAN_IOU, tuning_trials
-from experiments.report import by_arm
+from experiments.document import read_all, tuning_gains, tuning_trials
 from experiments.sweeps import CHOSEN, SWEEPS, frozen, with_loss
 from tf_levelset.files import read_json
 from tf_levelset.recipes import Recipe
@@ -19,11 +18,10 @@ RESULTS = Path(report.__file__).parent / "results"
 
 @pytest.mark.parametrize("name", sorted(CHOSEN))
 def test_the_best_of_its_trials_is_chosen(name: str) -> None:
-    runs = report.read_results(RESULTS / "tuning")
-    found = {arm: next(iter(v.values())) for arm, v in by_arm(runs, MEAN_IOU).items()}
-    trials = [trial for trial in tuning_trials(name) if trial.arm in found]
+    gains = tuning_gains(read_all(RESULTS))
+    trials = [trial for trial in tuning_trials(name) if trial.arm in gains]
     assert len(trials) > 1
-    best = max(trials, key=lambda trial: found[trial.arm]).recipe
+    best = max(trials, key=lambda trial: gains[trial.arm].mean).recipe
     (loss, options), rate = CHOSEN[name]
     assert with_loss(best, loss, options) == best
     assert best.learning_rate == rate
