@@ -366,7 +366,7 @@ def sections(results: Results) -> dict[str, list[str]]:
         "Times": [table_4(official)] if official else [],
         "Heaviside functions": tables("heavisides"),
         "Sensitivity": tables("sensitivity"),
-        "Larger pictures": tables("finer"),
+        "Pictures at their own size": tables("full_size"),
         "Tuning": [tuning_table(results)] if "tuning" in results else [],
         "One pair of the first settings": tables("first_official"),
         "On an accelerator": [
