@@ -33,6 +33,9 @@ from tf_levelset.training import Run
 
 MODEL_FILE = "model.keras"
 
+VALIDATIONS = 20
+"""Points of a curve."""
+
 PICTURES = "pictures"
 """Of a sweep's results: the folder of the pictures that runs keep."""
 
@@ -152,7 +155,14 @@ def run_trial(
         )
         for split in (recipe.train_split, recipe.val_split)
     )
-    run = Run(_from_start(trial, scratch), trial.loss, folder, train_source, val_source)
+    run = Run(
+        _from_start(trial, scratch),
+        trial.loss,
+        folder,
+        train_source,
+        val_source,
+        validations=VALIDATIONS if trial.curves else 1,
+    )
     initial_weights = initial_weights_of(run, folder)
     with Interrupts() as interrupts:
         run.fit(interrupts)

@@ -93,7 +93,8 @@ def with_loss(recipe: Recipe, loss: str, options: Mapping[str, Any]) -> Recipe:
 
 def start(fold: str, seed: int, recipe: Recipe = SCRATCH) -> Trial:
     """A net trained with cross-entropy, from which others are fine-tuned."""
-    return Trial(start_arm(recipe), of_pair(recipe, fold, seed))
+    curves = (fold, recipe) == (OFFICIAL, SCRATCH)
+    return Trial(start_arm(recipe), of_pair(recipe, fold, seed), curves=curves)
 
 
 def start_arm(recipe: Recipe = SCRATCH) -> str:
@@ -358,8 +359,8 @@ def _official() -> list[Trial]:
     first, *further = SEEDS
     crf = "vgg_5"
     return [
-        *_of_pairs(HEADLINE, OFFICIAL, [first], crf=crf, pictures=True),
-        *_of_pairs(HEADLINE, OFFICIAL, further, crf=crf),
+        *_of_pairs(HEADLINE, OFFICIAL, [first], crf=crf, curves=True, pictures=True),
+        *_of_pairs(HEADLINE, OFFICIAL, further, crf=crf, curves=True),
         *_of_pairs(others, OFFICIAL, FEWER_SEEDS),
         *fine_tuned(OFFICIAL, FEWER_SEEDS, WEIGHTED),
     ]
@@ -387,7 +388,11 @@ def _drives() -> list[Trial]:
 def _from_scratch() -> list[Trial]:
     """The headline without a start; cross-entropy's runs are in "starts"."""
     return [
-        Trial(name, of_pair(with_loss(SCRATCH, *CHOSEN[name][0]), OFFICIAL, seed))
+        Trial(
+            name,
+            of_pair(with_loss(SCRATCH, *CHOSEN[name][0]), OFFICIAL, seed),
+            curves=True,
+        )
         for seed in SEEDS
         for name in HEADLINE[1:]
     ]

@@ -26,6 +26,8 @@ class Trial:
         start: the run, of the same fold and seed, with whose weights it begins.
         crf: of `tf_levelset.crf.PRESETS`; the model is judged with it too.
         pictures: whether to keep what it makes of `pictures.SAMPLES`.
+        curves: whether it is judged as it trains too, for plots over time; on two cores
+            that takes as long as the training.
 
     Raises:
         ValueError: for a recipe with several losses, an unknown CRF, or a start of
@@ -37,6 +39,7 @@ class Trial:
     start: Trial | None = None
     crf: str | None = None
     pictures: bool = False
+    curves: bool = False
 
     def __post_init__(self) -> None:
         if len(self.recipe.losses) != 1:

@@ -292,7 +292,10 @@ def build_optimizer(recipe: Recipe, steps: int) -> CaffeSGD:
 
 
 class Run:
-    """One loss of a recipe, with its model, its folder and its place in time."""
+    """One loss of a recipe, with its model, its folder and its place in time.
+
+    It is judged about `validations` times as it trains, and after the last epoch.
+    """
 
     def __init__(
         self,
@@ -304,8 +307,10 @@ class Run:
         *,
         checkpoints: CheckpointOptions | None = None,
         strategy: tf.distribute.Strategy | None = None,
+        validations: int = 20,
     ) -> None:
         self.recipe, self.name, self.folder = recipe, name, folder
+        self.validations = validations
         self.strategy = strategy or tf.distribute.get_strategy()
         self.is_chief = is_chief(self.strategy)
         self.train_source, self.val_source = train_source, val_source
@@ -381,7 +386,7 @@ class Run:
                     self._batches(start, epochs * span["steps_per_epoch"]),
                     validation_data=self._validation(),
                     validation_steps=self.val_source.num_samples,
-                    validation_freq=_some_epochs(self.epochs, 20),
+                    validation_freq=_some_epochs(self.epochs, self.validations),
                     callbacks=self._callbacks(),
                     verbose=_verbosity() if self.is_chief else 0,
                     **span,

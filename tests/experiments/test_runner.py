@@ -117,6 +117,18 @@ def test_a_sweep_is_run_written_and_gone_on_with(
     assert len(third["initial_weights"]) == 16
 
 
+@pytest.mark.parametrize(("curves", "points"), [(False, 1), (True, 3)])
+def test_for_curves_alone_is_a_run_judged_as_it_trains(
+    tmp_path: Path, curves: bool, points: int
+) -> None:
+    three = dataclasses.replace(TINY, iterations=None, epochs=3, batch_size=64)
+    run_sweep("tiny", [Trial("ce", three, curves=curves)], tmp_path, tmp_path, None)
+    history = read_json(tmp_path / "tiny/ce-official-0.json")["history"]
+    judged = [row["step"] for row in history if "val_mean_iou" in row]
+    assert len(judged) == points
+    assert judged[-1] == history[-1]["step"]
+
+
 def test_a_digest_tells_weights_apart() -> None:
     net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     first = runner.digest(net)
