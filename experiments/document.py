@@ -27,7 +27,6 @@ from experiments.report import (
 from experiments.statistics import Difference, mean_with_interval
 from experiments.sweeps import (
     BASELINES,
-    BORROWED,
     CHOSEN,
     FEWER_SEEDS,
     HEADLINE,
@@ -36,7 +35,7 @@ from experiments.sweeps import (
     TUNED,
     start_arm,
 )
-from experiments.trials import Trial
+from experiments.trials import OFFICIAL, Trial
 from tf_levelset.evaluation import table
 
 Results = Mapping[str, Sequence[Result]]
@@ -52,6 +51,9 @@ SHORT = {
 NOT_RUN = "Not run."
 LEAST_PAIRS = len(FEWER_SEEDS)
 """Fewer decide nothing."""
+
+ON_ACCELERATOR = ("tuning", "starts_on_accelerator", "official_on_accelerator")
+"""Sweeps that were run by `experiments/compiled`."""
 
 INTRODUCTION, NOT_SHOWN = "introduction", "not_shown"
 
@@ -224,9 +226,15 @@ def gains(where: str, runs: Sequence[Result]) -> str:
     if not has(runs, PLAIN, BEST, "ce"):
         return ""
     values = by_arm(runs, MEAN_IOU)
+    common = set.intersection(*(set(values[arm]) for arm in HEADLINE))
+    values = {
+        arm: {pair: value for pair, value in values[arm].items() if pair in common}
+        for arm in HEADLINE
+    }
     plain, best = (difference(values, arm, "ce") for arm in (PLAIN, BEST))
-    compared = [ce for pair, ce in values["ce"].items() if pair in values[BEST]]
-    ce = mean_with_interval(compared).mean
+    ce = mean_with_interval(list(values["ce"].values())).mean
+    folds = sorted({fold for fold, *_ in common} - {OFFICIAL})
+    where += f" ({', '.join(folds)})" if folds else ""
     count = len(best.values)
     pairs = "one pair" if count == 1 else f"mean and 95 % interval of {count} pairs"
     return (
@@ -332,18 +340,20 @@ def costs_table(results: Results) -> str:
     """How each sweep is run again, and what its training took."""
     rows = [("command", "runs", "of", "training, hours")]
     for name, make in SWEEPS.items():
+        names = {trial.name for trial in make()}
         runs = results.get(name, ())
-        ours = [r for r in runs if name not in BORROWED or r["arm"] != "ce"]
+        ours = [run for run in runs if name_of(run) in names]
         hours = sum(run["training_seconds"] for run in ours) / 3600
-        rows.append(
-            (
-                f"`python -m experiments run {name} --data-dir CAMVID`",
-                str(len(ours)),
-                str(len(make())),
-                f"{hours:.1f}",
-            )
-        )
+        command = f"`python -m experiments run {name} --data-dir CAMVID`"
+        if name in ON_ACCELERATOR:
+            command = f"{name}: on an accelerator, see CONTRIBUTING.md"
+        rows.append((command, str(len(ours)), str(len(names)), f"{hours:.1f}"))
     return table(rows)
+
+
+def name_of(run: Result) -> str:
+    """The name of the trial that a run is of."""
+    return f"{run['arm']}-{run['fold']}-{run['seed']}"
 
 
 # --- Document ---

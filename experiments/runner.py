@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import platform
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from typing import Any
 
 import keras
 
+from benchmarks.harness import environment
 from experiments.pictures import write_pictures
 from experiments.trials import STARTS, Trial
 from tf_levelset import compat
@@ -180,6 +179,7 @@ def run_trial(
         folder.mkdir()
         folder.with_suffix(".partial.keras").replace(folder / MODEL_FILE)
     fold, seed = trial.pair
+    machine = environment()
     return {
         "arm": trial.arm,
         "fold": fold,
@@ -193,7 +193,7 @@ def run_trial(
         "history": history,
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
         "versions": compat.versions(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{machine['machine']}, {machine['processor']}",
     }
 
 

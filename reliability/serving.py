@@ -373,6 +373,8 @@ class Client:
     def _ask(self, connection: http.client.HTTPConnection) -> Answer:
         if self.chance.random() >= MALFORMED_SHARE:
             return self._ask_sound(connection)
+        # The server closes connections that rest for some seconds, as these may take.
+        connection.close()
         # One kind after the other, so that each has its turn.
         self.turn += 1
         place = self.turn % (len(self.malformed) + 1)

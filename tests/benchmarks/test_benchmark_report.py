@@ -272,7 +272,7 @@ def test_a_spread_may_be_inside_a_target() -> None:
     [
         ([True, True, True], "yes"),
         ([False, False, False], "**no**"),
-        ([True, False, True], "**no**, in 2 of 3 runs"),
+        ([True, False, True], "**no**, met in 2 of 3 runs"),
         ([True, None, True], "not measured"),
     ],
 )

@@ -27,12 +27,12 @@ from tf_levelset.files import write_json
 BEST = document.BEST
 
 
-def pairs(gains: dict[str, tuple[float, float]], **changes: Any) -> list[Any]:
-    """Two pairs: cross-entropy's 50 % mIoU and each arm's gain, in points."""
+def pairs(gains: dict[str, tuple[float, ...]], **changes: Any) -> list[Any]:
+    """A pair a number: an arm's gain over 50 % mIoU, in points."""
     return [
         result(arm, seed, 0.5 + gain / 100, **changes)
-        for arm, both in gains.items()
-        for seed, gain in enumerate(both)
+        for arm, of_arm in gains.items()
+        for seed, gain in enumerate(of_arm)
     ]
 
 
@@ -146,6 +146,14 @@ def test_the_headline_has_means_and_intervals() -> None:
     assert f"{BEST} form by +4.50 [-1.85, +10.85]" in text
     assert "2 pairs" in text
     assert document.headline({}) == document.NOT_RUN
+
+
+def test_a_headline_is_of_the_pairs_that_all_have_and_names_their_drives() -> None:
+    runs = pairs({"ce": (0, 0, 9), "plain": (1, 2), BEST: (3,)})
+    text = document.headline({"drives": [{**run, "fold": "A"} for run in runs]})
+    assert "training (A), cross-entropy reaches 50.0 %" in text
+    assert "by +1.00 points and" in text
+    assert "by +3.00 (one pair)" in text
 
 
 def test_tables_have_the_shape_of_the_papers() -> None:
