@@ -144,6 +144,13 @@ RARE = (0.88, 0.75, 3.62, 0.64, 1.70, 1.15, 3.33, 3.40, 1.49, 4.49, 6.71)
 pixels, so that the pixels' mean weight is 1."""
 
 
+RARE_IN_CE: dict[str, Any] = {
+    "class_weight": RARE,
+    "level_set_class_weight": (1.0,) * len(RARE),
+}
+"""These weights in cross-entropy alone: a level set loss weighs its classes evenly."""
+
+
 def weighted_ce(power: float) -> Arm:
     """Cross-entropy with classes weighted by one over their share to a power.
 
@@ -223,15 +230,11 @@ def _further_forms() -> list[Trial]:
     """Classes weighted, in cross-entropy alone too, and regions of the whole batch."""
     no_options: dict[str, Any] = {}
     arms = {
-        "ce-rare": level_set(0.0, class_weight=RARE),
+        "ce-rare": weighted_ce(0.5),
         "balanced3-rare": level_set(3.0, "balanced", class_weight=RARE, **RELAXED),
         **{
             f"{name}{weight:g}-ce_rare": level_set(
-                weight,
-                form,
-                class_weight=RARE,
-                level_set_class_weight=(1.0,) * len(RARE),
-                **options,
+                weight, form, **RARE_IN_CE, **options
             )
             for name, form, weight, options in (
                 ("balanced", "balanced", 6.0, RELAXED),
@@ -246,10 +249,6 @@ def _further_forms() -> list[Trial]:
 
 def _full_size() -> list[Trial]:
     """The main forms where the net sees all of a picture's pixels."""
-    rare: dict[str, Any] = {
-        "class_weight": RARE,
-        "level_set_class_weight": (1.0,) * len(RARE),
-    }
     arms: dict[str, Arm] = {
         "ce": ("ce", {}),
         "balanced6": level_set(6.0, "balanced", **RELAXED),
@@ -257,8 +256,8 @@ def _full_size() -> list[Trial]:
         "dice3": ("dice", {"weight": 3.0}),
         "lovasz3": ("lovasz", {"weight": 3.0}),
         "scale_free3": level_set(3.0, "scale_free"),
-        "ce-rare": level_set(0.0, class_weight=RARE),
-        "balanced2-ce_rare": level_set(2.0, "balanced", **rare, **RELAXED),
+        "ce-rare": weighted_ce(0.5),
+        "balanced2-ce_rare": level_set(2.0, "balanced", **RARE_IN_CE, **RELAXED),
     }
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms, FULL)
 
@@ -340,9 +339,7 @@ def _of_pairs(
 
 
 WEIGHTED: dict[str, Arm] = {
-    f"{name}_weighted": level_set(
-        weight, form, class_weight=RARE, level_set_class_weight=(1.0,) * 11, **options
-    )
+    f"{name}_weighted": level_set(weight, form, **RARE_IN_CE, **options)
     for name, weight, form, options in (
         ("plain", 2.8, "mean", {}),
         ("balanced", 2.0, "balanced", RELAXED),
