@@ -92,15 +92,11 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _lower(options: argparse.Namespace) -> None:
-    from experiments.compiled.lower import can_be_lowered, lower
+    from experiments.compiled.lower import lower
     from experiments.runner import matching
 
     trials = matching(SWEEPS[options.sweep](), options.only)
-    lowered = [trial for trial in trials if can_be_lowered(trial)]
-    for trial in trials:
-        if trial not in lowered:
-            print(f"{trial.name}: XLA does not compile its loss")
-    lower(lowered, options.lowered, options.data_dir, options.platforms)
+    lower(trials, options.lowered, options.data_dir, options.platforms)
 
 
 def _collect(options: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ from experiments.sweeps import (
     TUNED,
     start_arm,
 )
-from experiments.trials import OFFICIAL, Trial
+from experiments.trials import Trial
 from tf_levelset.evaluation import table
 
 Results = Mapping[str, Sequence[Result]]
@@ -52,7 +52,18 @@ NOT_RUN = "Not run."
 LEAST_PAIRS = len(FEWER_SEEDS)
 """Fewer decide nothing."""
 
-ON_ACCELERATOR = ("tuning", "starts_on_accelerator", "official_on_accelerator")
+ON_ACCELERATOR = (
+    "tuning",
+    "tuning_rest",
+    "strongest_forms",
+    "full_size",
+    "starts_on_accelerator",
+    "starts_on_h200",
+    "official_on_accelerator",
+    "official_on_h200",
+    "drives_on_accelerator",
+    "from_scratch_on_accelerator",
+)
 """Sweeps that were run by `experiments/compiled`."""
 
 INTRODUCTION, NOT_SHOWN = "introduction", "not_shown"
@@ -88,9 +99,14 @@ def read_all(folder: Path) -> dict[str, list[Result]]:
 def targets(results: Results) -> list[Target]:
     """What was asked of the losses, and whether they did it."""
     official = results.get("official", ())
+    of_drives = by_fold(results.get("drives_on_accelerator", ()))
     return [
         nets_target(results),
         gain_target(f"{BEST}, fine-tuned: mIoU over CE at least +4.0", official, 4.0),
+        *(
+            gain_target(f"{BEST}, the same on {drive}, left out of training", runs, 4.0)
+            for drive, runs in of_drives.items()
+        ),
         gain_target(
             f"{BEST}, from scratch: mIoU over CE at least +3.0",
             results.get("from_scratch", ()),
@@ -100,8 +116,18 @@ def targets(results: Results) -> list[Target]:
         small_objects_target(official),
         classes_target(official),
         losses_target(official),
+        *(
+            losses_target(runs, f" on {drive}, left out of training")
+            for drive, runs in of_drives.items()
+        ),
         crf_target(official),
     ]
+
+
+def by_fold(runs: Sequence[Result]) -> dict[str, list[Result]]:
+    """The runs of each fold, in the folds' order."""
+    folds = sorted({run["fold"] for run in runs})
+    return {fold: [run for run in runs if run["fold"] == fold] for fold in folds}
 
 
 def has(runs: Sequence[Result], *arms: str) -> bool:
@@ -177,9 +203,9 @@ def classes_target(runs: Sequence[Result]) -> Target:
     return Target(name, ", ".join(lost) or "none lost", met)
 
 
-def losses_target(runs: Sequence[Result]) -> Target:
+def losses_target(runs: Sequence[Result], where: str = "") -> Target:
     """Ahead of every other loss of Table 5, on the pairs that both have."""
-    name = f"{BEST}: ahead of every other loss"
+    name = f"{BEST}: ahead of every other loss{where}"
     values = by_arm(runs, MEAN_IOU)
     others = [arm for arm in CHOSEN if arm != BEST and has(runs, arm, BEST)]
     if not others:
@@ -216,7 +242,10 @@ def headline(results: Results) -> str:
     sentences = [
         gains("Fine-tuned on CamVid's own split", results.get("official", ())),
         gains("From scratch", results.get("from_scratch", ())),
-        gains("On drives left out of training", results.get("drives", ())),
+        *(
+            gains(f"On {drive}, a drive left out of training", runs)
+            for drive, runs in by_fold(results.get("drives_on_accelerator", ())).items()
+        ),
     ]
     return " ".join(filter(None, sentences)) or NOT_RUN
 
@@ -233,8 +262,6 @@ def gains(where: str, runs: Sequence[Result]) -> str:
     }
     plain, best = (difference(values, arm, "ce") for arm in (PLAIN, BEST))
     ce = mean_with_interval(list(values["ce"].values())).mean
-    folds = sorted({fold for fold, *_ in common} - {OFFICIAL})
-    where += f" ({', '.join(folds)})" if folds else ""
     count = len(best.values)
     pairs = "one pair" if count == 1 else f"mean and 95 % interval of {count} pairs"
     return (
@@ -299,14 +326,16 @@ def _percent_of_seconds(evaluation: Mapping[str, Any]) -> float | None:
 def tuning_gains(results: Results) -> dict[str, Difference]:
     """By arm of the tuning, points of mIoU over cross-entropy's from the same start.
 
-    Two sweeps from a start each made it; of an arm that is in both the first counts.
+    Three sweeps from a start each made it; an arm in several counts with its mean.
     """
-    gains: dict[str, Difference] = {}
-    for sweep in ("tuning_on_cpu", "tuning"):
+    gains: dict[str, list[float]] = {}
+    for sweep in ("tuning", "tuning_on_cpu", "tuning_rest"):
         values = by_arm(results.get(sweep, ()), MEAN_IOU)
         if BASELINES[sweep] in values:
-            gains |= {arm: difference(values, arm, BASELINES[sweep]) for arm in values}
-    return gains
+            for arm in values:
+                gained = difference(values, arm, BASELINES[sweep]).values
+                gains.setdefault(arm, []).extend(gained)
+    return {arm: mean_with_interval(values) for arm, values in gains.items()}
 
 
 def tuning_table(results: Results) -> str:
@@ -323,7 +352,9 @@ def tuning_table(results: Results) -> str:
                 cells.append(f"{setting}: not run")
                 continue
             bold = "**" if gains[arm].mean == best else ""
-            cells.append(f"{setting}: {bold}{signed(gains[arm])}{bold}")
+            starts = len(gains[arm].values)
+            several = f" ({starts} starts)" if starts > 1 and arm != "ce-0.02" else ""
+            cells.append(f"{setting}: {bold}{gains[arm].mean:+.2f}{bold}{several}")
         rows.append((loss, ", ".join(cells)))
     return table(rows)
 
@@ -367,11 +398,21 @@ def sections(results: Results) -> dict[str, list[str]]:
             return []
         return all_tables(results[sweep], BASELINES[sweep])
 
+    def tables_by_fold(sweep: str, where: str) -> list[str]:
+        return [
+            text
+            for fold, runs in by_fold(results.get(sweep, ())).items()
+            for text in (f"{fold}, {where}:", *all_tables(runs, BASELINES[sweep]))
+        ]
+
     official = results.get("official", ())
     return {
         "CamVid's own split": tables("official"),
         "From scratch": tables("from_scratch"),
-        "Drives left out": tables("drives"),
+        "Drives left out": [
+            *tables_by_fold("drives_on_accelerator", "on an accelerator"),
+            *tables_by_fold("drives", "on two cores"),
+        ],
         "Nets": [table_1(results)] if "nets" in results else [],
         "Times": [table_4(official)] if official else [],
         "Heaviside functions": tables("heavisides"),
@@ -381,11 +422,14 @@ def sections(results: Results) -> dict[str, list[str]]:
         "One pair of the first settings": tables("first_official"),
         "On an accelerator": [
             *tables("official_on_accelerator"),
-            *tables("starts_on_accelerator"),
+            *tables("from_scratch_on_accelerator"),
+            *tables("official_on_h200"),
+            *tables("starts_on_h200"),
         ],
         "An earlier part of the tuning": tables("earlier_tuning"),
         "Forms that were looked at first": tables("first_forms"),
         "Further forms": tables("further_forms"),
+        "Leading forms from three starts": tables("strongest_forms"),
         "The first look": tables("first_look"),
     }
 
@@ -451,22 +495,16 @@ def write_document(results: Path, notes: Path, path: Path) -> None:
 def drawings(results: Results) -> dict[str, Drawing]:
     """The plots, by SECTION-NAME."""
     drawn: dict[str, Drawing] = {}
-    for sweep, title in {
-        "official": "camvids_own_split",
-        "drives": "drives_left_out",
-    }.items():
-        if sweep in results:
-            drawn[f"{title}-differences"] = plots.differences(
-                results[sweep], "ce", SHORT
-            )
-    for sweep, title in {
-        "official": "camvids_own_split",
-        "from_scratch": "from_scratch",
-    }.items():
-        runs = results.get(sweep, ())
-        if has(runs, *HEADLINE):
-            shown = [run for run in runs if run["arm"] in HEADLINE]
-            drawn[f"{title}-curves"] = plots.curves(shown, HEADLINE)
+    official = results.get("official", ())
+    compared = {"camvids_own_split-differences": official}
+    of_drives = by_fold(results.get("drives_on_accelerator", ()))
+    compared |= {f"drives_left_out-{drive}": runs for drive, runs in of_drives.items()}
+    for name, runs in compared.items():
+        if runs:
+            drawn[name] = plots.differences(runs, "ce", SHORT)
+    if has(official, *HEADLINE):
+        shown = [run for run in official if run["arm"] in HEADLINE]
+        drawn["camvids_own_split-curves"] = plots.curves(shown, HEADLINE)
     if "sensitivity" in results:
         values = by_arm(results["sensitivity"], MEAN_IOU)
         for form in (PLAIN, BEST):

@@ -53,12 +53,17 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def read_sweep(folder: Path, name: str) -> list[Result]:
-    """Reads a sweep of a folder of results, with what it borrows, see `BORROWED`."""
+    """Reads a sweep of a folder of results, with what it borrows, see `BORROWED`.
+
+    Nothing is borrowed of folds that the sweep does not have.
+    """
     runs = read_results(folder / name)
     if name in BORROWED:
         sweep, arm = BORROWED[name]
+        folds = {run["fold"] for run in runs}
         others = read_results(folder / sweep)
-        runs += [{**run, "arm": "ce"} for run in others if run["arm"] == arm]
+        others = [run for run in others if run["arm"] == arm and run["fold"] in folds]
+        runs += [{**run, "arm": "ce"} for run in others]
     return runs
 
 
@@ -66,9 +71,11 @@ def pair_of(result: Result) -> Pair:
     """What a run shares with those that it is compared with.
 
     A start that is trained again, on another machine or with more threads, is not quite
-    the same. The first sweeps did not note what their runs began with.
+    the same. The first sweeps did not note what their runs began with. What begins
+    without a start has the weights that its seed decides, on any machine.
     """
-    return result["fold"], result["seed"], result.get("initial_weights", "")
+    began = "" if result["start"] is None else result.get("initial_weights", "")
+    return result["fold"], result["seed"], began
 
 
 def by_arm(results: Sequence[Result], figure: Figure) -> dict[str, dict[Pair, float]]:

@@ -14,6 +14,9 @@ from tf_levelset.recipes import RECIPES, Recipe
 TUNING_FOLD, TUNING_SEED = TAILS, 100
 """What hyperparameters are chosen on. Nothing is reported of this fold or seed."""
 
+TUNING_SEEDS = range(TUNING_SEED, TUNING_SEED + 3)
+"""Of forms that are compared on the tuning fold."""
+
 LOOKED_AT = "0006R0"
 """The drive of the first look. On a drive unlike its own the net reaches 31 % mIoU,
 whatever the loss: what is chosen there says little."""
@@ -198,8 +201,8 @@ def _tuning() -> list[Trial]:
     return trials
 
 
-def _tuning_on_cpu() -> list[Trial]:
-    """Of the tuning, what the accelerator did not run, and their baseline."""
+def _tuning_rest() -> list[Trial]:
+    """Of the tuning, what "tuning" lacks, and its baseline from the same start."""
     rest = ("lovasz10-", "lovasz3-0.05", "ce-0.02", "boundary", "active", "weighted")
     return [trial for trial in _tuning() if trial.arm.startswith(rest)]
 
@@ -247,6 +250,35 @@ def _further_forms() -> list[Trial]:
     return fine_tuned(TUNING_FOLD, (TUNING_SEED,), arms)
 
 
+def _strongest_forms() -> list[Trial]:
+    """The leaders of the tuning, and what might lead further, from three starts."""
+    arms: dict[str, Arm] = {
+        "ce": ("ce", {}),
+        "balanced12": level_set(12.0, "balanced", **RELAXED),
+        "dice3": ("dice", {"weight": 3.0}),
+        "lovasz10": ("lovasz", {"weight": 10.0}),
+        "ce-rare": weighted_ce(0.5),
+        "balanced24": level_set(24.0, "balanced", **RELAXED),
+        "balanced12-batch": level_set(12.0, "balanced", per_image=False, **RELAXED),
+        "balanced12-rare": level_set(12.0, "balanced", class_weight=RARE, **RELAXED),
+        **{
+            f"balanced{weight:g}-ce_rare": level_set(
+                weight, "balanced", **RARE_IN_CE, **RELAXED
+            )
+            for weight in (2.0, 6.0, 12.0)
+        },
+        "correlation10": level_set(10.0, "correlation", **RELAXED),
+        "correlation30": level_set(30.0, "correlation", **RELAXED),
+        "correlation10-batch": level_set(
+            10.0, "correlation", per_image=False, **RELAXED
+        ),
+        "correlation10-ce_rare": level_set(
+            10.0, "correlation", **RARE_IN_CE, **RELAXED
+        ),
+    }
+    return fine_tuned(TUNING_FOLD, TUNING_SEEDS, arms)
+
+
 def _full_size() -> list[Trial]:
     """The main forms where the net sees all of a picture's pixels."""
     arms: dict[str, Arm] = {
@@ -292,6 +324,8 @@ CHOSEN: dict[str, tuple[Arm, float]] = {
     "focal": (("focal", {"gamma": 2.0, "alpha": 1.0}), FASTER),
     "dice": (("dice", {"weight": 3.0}), RATE),
     "lovasz": (("lovasz", {"weight": 10.0}), RATE),
+    "active_contour": (("active_contour", {"weight": 0.3}), RATE),
+    "weighted_ce": (weighted_ce(0.5), RATE),
 }
 """Of cross-entropy and of each loss of `TUNED` whose trials have run, the best of the
 four: the loss and its learning rate. Best is by mIoU, less cross-entropy's from the
@@ -371,24 +405,22 @@ def _first_official() -> list[Trial]:
 
 
 def _drives() -> list[Trial]:
-    """Each drive of train left out: the headline, and the rivals it is closest to."""
-    rivals = ("scale_free", "dice")
+    """Each drive of train left out: the headline and, of fewer seeds, the others."""
+    others = [name for name in CHOSEN if name not in HEADLINE]
     return [
         trial
-        for names in (HEADLINE, rivals)
+        for names, seeds in ((HEADLINE, SEEDS), (others, FEWER_SEEDS))
         for drive in DRIVES
-        for trial in _of_pairs(names, drive, FEWER_SEEDS)
+        for trial in _of_pairs(names, drive, seeds)
+    ] + [
+        trial for drive in DRIVES for trial in fine_tuned(drive, FEWER_SEEDS, WEIGHTED)
     ]
 
 
 def _from_scratch() -> list[Trial]:
     """The headline without a start; cross-entropy's runs are in "starts"."""
     return [
-        Trial(
-            name,
-            of_pair(with_loss(SCRATCH, *CHOSEN[name][0]), OFFICIAL, seed),
-            curves=True,
-        )
+        Trial(name, of_pair(with_loss(SCRATCH, *CHOSEN[name][0]), OFFICIAL, seed))
         for seed in SEEDS
         for name in HEADLINE[1:]
     ]
@@ -468,19 +500,25 @@ def _starts() -> list[Trial]:
 SWEEPS: dict[str, Callable[[], list[Trial]]] = {
     "starts": _starts,
     "starts_on_accelerator": _starts,
+    "starts_on_h200": _starts,
     "first_look": _first_look,
     "tuning": _tuning,
-    "tuning_on_cpu": _tuning_on_cpu,
+    "tuning_rest": _tuning_rest,
+    "tuning_on_cpu": _tuning_rest,
     "earlier_tuning": _tuning,
     "first_forms": _first_forms,
     "further_forms": _further_forms,
+    "strongest_forms": _strongest_forms,
     "full_size": _full_size,
     "sensitivity": _sensitivity,
     "official": _official,
     "first_official": _first_official,
     "official_on_accelerator": _official,
+    "official_on_h200": _official,
     "drives": _drives,
+    "drives_on_accelerator": _drives,
     "from_scratch": _from_scratch,
+    "from_scratch_on_accelerator": _from_scratch,
     "nets": _nets,
     "heavisides": _heavisides,
 }
@@ -488,6 +526,7 @@ SWEEPS: dict[str, Callable[[], list[Trial]]] = {
 
 BORROWED = {
     "from_scratch": (STARTS, start_arm()),
+    "from_scratch_on_accelerator": ("starts_on_accelerator", start_arm()),
     "further_forms": ("earlier_tuning", f"ce-{RATE:g}"),
     "sensitivity": ("tuning", f"ce-{RATE:g}"),
 }
@@ -496,19 +535,25 @@ BORROWED = {
 BASELINES = {
     "starts": "deeplab_largefov-stride8",
     "starts_on_accelerator": start_arm(),
+    "starts_on_h200": start_arm(),
     "first_look": "ce",
     "tuning": f"ce-{RATE:g}",
+    "tuning_rest": f"ce-{RATE:g}",
     "tuning_on_cpu": f"ce-{RATE:g}",
     "earlier_tuning": f"ce-{RATE:g}",
     "first_forms": "ce",
     "further_forms": "ce",
+    "strongest_forms": "ce",
     "full_size": "ce",
     "sensitivity": "ce",
     "official": "ce",
     "first_official": "ce",
     "official_on_accelerator": "ce",
+    "official_on_h200": "ce",
     "drives": "ce",
+    "drives_on_accelerator": "ce",
     "from_scratch": "ce",
+    "from_scratch_on_accelerator": "ce",
     "nets": "deeplab_resnet101.ce",
     "heavisides": "hf",
 }

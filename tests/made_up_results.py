@@ -38,6 +38,7 @@ def result(arm: str, seed: int, mean_iou: float, **changes: Any) -> dict[str, An
         "arm": arm,
         "fold": "official",
         "seed": seed,
+        "start": f"net-official-{seed}",
         "initial_weights": str(seed),
         "evaluation": evaluation,
         "crf_evaluation": None,

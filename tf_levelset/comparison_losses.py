@@ -947,22 +947,26 @@ class BoundaryLoss(SegmentationLoss):
 
     def _distances(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Signed distances (B, …, C)."""
-        dtype, num_classes = scores.dtype, scores.shape[-1]
-
-        def of_batch(classes: np.ndarray) -> np.ndarray:
-            maps = [signed_distances(image, num_classes) for image in classes]
-            return np.reshape(maps, (*classes.shape, num_classes)).astype(
-                dtype.as_numpy_dtype
-            )
-
-        distances = tf.numpy_function(
-            of_batch, [_class_map(labels, scores)], dtype, stateful=False
-        )
+        dtype = scores.dtype
+        classes = _class_map(labels, scores)
+        distances = distance_maps(classes, scores.shape[-1], dtype)
         distances = tf.ensure_shape(distances, scores.shape)
         if self.normalize:
             size = tf.cast(tf.shape(scores)[1:-1], dtype)
             distances /= tf.norm(size)
         return distances
+
+
+def distance_maps(classes: tf.Tensor, num_classes: int, dtype: Any) -> tf.Tensor:
+    """`signed_distances` of a batch (B, …), of a dtype: (B, …, C)."""
+
+    def of_batch(classes: np.ndarray) -> np.ndarray:
+        maps = [signed_distances(image, num_classes) for image in classes]
+        return np.reshape(maps, (*classes.shape, num_classes)).astype(
+            tf.as_dtype(dtype).as_numpy_dtype
+        )
+
+    return tf.numpy_function(of_batch, [classes], dtype, stateful=False)
 
 
 def signed_distances(classes: np.ndarray, num_classes: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import bz2
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def _replay(
     masks: np.ndarray, answers: dict[str, np.ndarray], classes: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The masks as a predictor of pictures in the same order: certain of each pixel."""
-    plain = np.frombuffer(zlib.decompress(masks.tobytes()), np.uint8)
+    plain = np.frombuffer(bz2.decompress(masks.tobytes()), np.uint8)
     each = iter(plain.reshape(answers["shape"]))
     return lambda image: np.eye(classes, dtype=np.float32)[next(each)]
 

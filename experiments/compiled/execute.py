@@ -2,24 +2,27 @@
 
     python experiments/compiled/execute.py LOWERED OUT [--only PATTERN] [--seconds N]
 
-A start and the trials that go on from it are one group. The samples of a group are made
-once and kept on the accelerator; a run is one call, a loop over its steps, and its
-answers are written as it ends. Small nets leave an accelerator idle between kernels:
-several processes may share the groups (`--share`), with `JAX_COMPILATION_CACHE_DIR` set
-so that they compile once (`--compile`).
+A run is one call, a loop over its steps, and its answers are written as it ends. Small
+nets leave most of an accelerator idle: several processes with the same `--shared`
+folder, in memory best, divide the runs, the compiling and the samples between them.
+They want `JAX_COMPILATION_CACHE_DIR`, and CUDA's multi-process service, without which
+they only take turns; but under it convolutions are chosen several times as slowly, so
+one process with `--prepare` goes before.
 """
 
 from __future__ import annotations
 
 import argparse
+import bz2
 import hashlib
 import json
 import math
+import os
 import sys
+import tempfile
 import time
 import types
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,7 +33,17 @@ import numpy as np
 from PIL import Image
 
 PACKAGE = Path(__file__).resolve().parents[2]
-THREADS = 14
+FAILED = "failed"
+"""Of compiling, in a shared folder."""
+
+FEW = 32
+"""Jobs; those after them wait, whatever is loaded."""
+
+PAUSE = 0.2
+"""Seconds between looks at what other processes do."""
+
+FIGURES = 3
+"""Of a step: see `lower.training_step`."""
 
 
 def _module(name: str, path: Path) -> types.ModuleType:
@@ -46,111 +59,199 @@ window = _module("tf_levelset.datasets.window", PACKAGE / "datasets/window.py")
 
 Job = dict[str, Any]
 Arrays = list[Any]
+Variables = tuple[Arrays, Arrays]
 
 
-class Compiler:
-    """Compiles each step once, in threads."""
+class Shared:
+    """A folder in which processes divide work: who makes a file first does it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+
+    def claim(self, what: str) -> bool:
+        """Whether it is this process's to do."""
+        try:
+            (self.folder / f"{what}.claimed").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def claimed(self, what: str) -> bool:
+        """Whether any process does it, or has done it."""
+        return (self.folder / f"{what}.claimed").exists()
+
+    def finish(self, what: str) -> None:
+        """Says that it is done."""
+        (self.folder / f"{what}.done").touch()
+
+    def finished(self, what: str) -> bool:
+        """Whether it is done."""
+        return (self.folder / f"{what}.done").exists()
+
+    def do(self, what: str, make: Callable[[], None]) -> None:
+        """Does it, and tells the others, also where it fails."""
+        try:
+            make()
+        except BaseException:
+            self.finish(FAILED)
+            raise
+        self.finish(what)
+
+    def once(self, what: str, make: Callable[[], None]) -> None:
+        """Does it, or waits until another process has."""
+        if self.claim(what):
+            self.do(what, make)
+        while not self.finished(what):
+            self.check()
+            time.sleep(PAUSE)
+
+    def check(self) -> None:
+        """Raises RuntimeError if something that all need has failed."""
+        if self.finished(FAILED):
+            raise RuntimeError(
+                "Expected programs and samples to be made. Received: a failure, which "
+                "the process that made them shows"
+            )
+
+
+class Programs:
+    """The compiled programs of jobs; a compilation cache makes them the others' too."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.threads = ThreadPoolExecutor(THREADS)
-        self.found: dict[Any, Future[Any]] = {}
+        self.found: dict[str, Any] = {}
 
-    def training(self, job: Job, variables: tuple[Arrays, Arrays]) -> Future[Any]:
-        """The loop over a run's steps: (weights, state, velocities, rates, samples)."""
-        key = (job["step"], len(job["rates"]))
-        if key not in self.found:
-            self.found[key] = self.threads.submit(self._training, job, variables)
-        return self.found[key]
+    def compile_all(self, jobs: Sequence[Job], shared: Shared, threads: int) -> None:
+        """Compiles what jobs need, in their order, and says of each that it is done.
 
-    def _training(self, job: Job, variables: tuple[Arrays, Arrays]) -> Any:
+        Of each net one program comes first, alone: it finds the fastest convolutions,
+        which the others of this process then know.
+        """
+        programs = {_program(job): job for job in reversed(jobs)}
+        nets: dict[str, list[str]] = {}
+        for job in jobs:
+            of_net = nets.setdefault(job["predict"], [])
+            if _program(job) not in of_net:
+                of_net.append(_program(job))
+
+        def make(what: str) -> None:
+            began = time.perf_counter()
+            shared.do(what, lambda: self._both(programs[what]))
+            seconds = time.perf_counter() - began
+            print(f"compiled {programs[what]['name']} {seconds:.0f} s", flush=True)
+
+        def make_net(first: str, *others: str) -> list[Future[None]]:
+            make(first)
+            return [rest.submit(make, what) for what in others]
+
+        with ThreadPoolExecutor(threads) as rest, ThreadPoolExecutor(2) as ahead:
+            begun = [ahead.submit(make_net, *of_net) for of_net in nets.values()]
+            for net in begun:
+                for future in net.result():
+                    future.result()
+
+    def _both(self, job: Job) -> None:
+        # Any run's variables will do: their shapes are all that counts.
+        variables = _variables(self.folder / job["weights"])
+        self.training(job, variables)
+        self.prediction(job, variables)
+
+    def training(self, job: Job, variables: Variables) -> Any:
+        """The loop over a run's steps: see `_training`."""
+        if job["step"] not in self.found:
+            self.found[job["step"]] = self._training(job, variables)
+        return self.found[job["step"]]
+
+    def _training(self, job: Job, variables: Variables) -> Any:
+        """Maps weights, state, how many steps, their rates, and samples."""
         step = _called(self.folder / job["step"])
         batch, (height, width) = job["batch_size"], job["crop"]
-        steps = len(job["rates"])
+        longest = job["longest"]
 
         def run(
-            weights: Arrays, state: Arrays, rates: Any, images: Any, more: Any, y: Any
+            weights: Arrays,
+            state: Arrays,
+            steps: Any,
+            rates: Any,
+            images: Any,
+            insides: Any,
+            labels: Any,
         ) -> Any:
-            def body(carry: Any, at: Any) -> Any:
-                rate, *samples = at
-                *carry, figures = step(*carry, rate, *samples)
-                return tuple(carry), figures
+            def body(at: Any, carry: Any) -> Any:
+                weights, state, velocities, figures = carry
+                samples = (images[at], insides[at], labels[at])
+                *trained, row = step(weights, state, velocities, rates[at], *samples)
+                return *trained, figures.at[at].set(row)
 
-            nothing = [jax.numpy.zeros_like(w) for w in weights]
-            samples = (images[:steps], more[:steps], y[:steps])
-            (weights, state, _), figures = jax.lax.scan(
-                body, (weights, state, nothing), (rates, *samples)
+            still = [jax.numpy.zeros_like(w) for w in weights]
+            figures = jax.numpy.zeros((longest, FIGURES), np.float32)
+            weights, state, _, figures = jax.lax.fori_loop(
+                0, steps, body, (weights, state, still, figures)
             )
             return weights, state, figures
 
-        shapes = jax.tree.map(_shape, (*variables, np.zeros(steps, np.float32)))
-        longest = job["longest"]
+        shapes = jax.tree.map(_shape, variables)
         samples = (
+            jax.ShapeDtypeStruct((), np.int32),
+            jax.ShapeDtypeStruct((longest,), np.float32),
             jax.ShapeDtypeStruct((longest, batch, height, width, 3), np.uint8),
             jax.ShapeDtypeStruct((longest, batch, 2), np.int32),
             jax.ShapeDtypeStruct((longest, batch, height, width), np.uint8),
         )
-        began = time.perf_counter()
-        compiled = jax.jit(run).lower(*shapes, *samples).compile()
-        seconds = time.perf_counter() - began
-        print(f"  compiled {job['name']} {seconds:.0f} s", flush=True)
-        return compiled
+        return jax.jit(run).lower(*shapes, *samples).compile()
 
-    def prediction(
-        self, job: Job, variables: Any, image: Any, labels: Any
-    ) -> Future[Any]:
-        """Maps variables, a picture and its labels to probabilities and energy."""
-        key = (job["predict"],)
-        if key not in self.found:
-            shapes = jax.tree.map(_shape, (*variables, image, labels))
-            self.found[key] = self.threads.submit(self._prediction, job, shapes)
-        return self.found[key]
+    def prediction(self, job: Job, variables: Variables) -> Any:
+        """Maps variables, a picture and its labels to a mask and the energy."""
+        if job["predict"] not in self.found:
+            self.found[job["predict"]] = self._prediction(job, variables)
+        return self.found[job["predict"]]
 
-    def _prediction(self, job: Job, shapes: Any) -> Any:
+    def _prediction(self, job: Job, variables: Variables) -> Any:
         predict = _called(self.folder / job["predict"])
+        images, labels = pictures(self.folder, job["val"][:1])
 
-        def masks(weights: Any, state: Any, image: Any, labels: Any) -> Any:
+        def mask(weights: Any, state: Any, image: Any, labels: Any) -> Any:
             probabilities, energy = predict(weights, state, image, labels)
             return probabilities.argmax(-1).astype(np.uint8), energy
 
-        return jax.jit(masks).lower(*shapes).compile()
+        shapes = jax.tree.map(_shape, (*variables, images[0], labels[0]))
+        return jax.jit(mask).lower(*shapes).compile()
 
 
-class Data:
-    """The samples of a group, on the accelerator."""
+def samples(
+    folder: Path, job: Job, shared: Shared, threads: ThreadPoolExecutor
+) -> list[Path]:
+    """Files of a run's samples, step by step: images, insides, labels.
 
-    def __init__(self, folder: Path, job: Job, threads: ThreadPoolExecutor) -> None:
-        self.key = self.key_of(job)
-        images, labels = pictures(folder, job["train"], threads)
+    They are as many as the longest run of this crop takes: the others are zeros.
+    """
+    stem = shared.folder / Path(job["places"]).stem
+    paths = [stem.with_suffix(f".{name}.npy") for name in ("image", "inside", "label")]
+    shape, crop = (job["longest"], job["batch_size"]), tuple(job["crop"])
+    kinds = (((*crop, 3), np.uint8), ((2,), np.int32), (crop, np.uint8))
+
+    def cut_out() -> None:
+        images, insides, labels = (
+            np.lib.format.open_memmap(path, "w+", dtype, (*shape, *rest))
+            for path, (rest, dtype) in zip(paths, kinds, strict=True)
+        )
         places = np.load(folder / job["places"])
-        self.steps = len(places) // job["batch_size"]
-        crop = tuple(job["crop"])
-        self.images = np.empty((len(places), *crop, 3), np.uint8)
-        self.labels = np.empty((len(places), *crop), np.uint8)
+        whole, classes = pictures(folder, job["train"], threads)
 
-        def cut_out(first: int) -> None:
+        def cut(first: int) -> None:
             for i in range(first, min(first + 64, len(places))):
                 index, h, w, top, left, height, width, flip = places[i].tolist()
                 at = window.Window((h, w), (top, left), (height, width), bool(flip))
-                self.images[i] = window.image_window(images[index], at, crop)
-                self.labels[i] = window.label_window(labels[index], at, crop)
+                to = divmod(i, shape[1])
+                images[to] = window.image_window(whole[index], at, crop)
+                insides[to] = height, width
+                labels[to] = window.label_window(classes[index], at, crop)
 
-        list(threads.map(cut_out, range(0, len(places), 64)))
-        shape = (self.steps, job["batch_size"])
-        insides = np.ascontiguousarray(places[:, 5:7]).astype(np.int32)
-        self.arrays = jax.device_put(
-            (
-                self.images.reshape(*shape, *crop, 3),
-                insides.reshape(*shape, 2),
-                self.labels.reshape(*shape, *crop),
-            )
-        )
-        del self.images, self.labels
+        list(threads.map(cut, range(0, len(places), 64)))
 
-    @staticmethod
-    def key_of(job: Job) -> Any:
-        """What the samples depend on."""
-        return job["places"], tuple(job["val"])
+    shared.once(stem.name, cut_out)
+    return paths
 
 
 def pictures(
@@ -168,54 +269,103 @@ def pictures(
     return np.stack(images), np.stack(labels)
 
 
-class Group:
-    """A start, and what goes on from it: their samples and the start's variables."""
+class Worker:
+    """One process: it runs what no other has claimed, as soon as that is compiled."""
 
-    def __init__(self, folder: Path, start: Job) -> None:
-        self.variables = _variables(folder, start)
-        self.data: Data | None = None
-        self.val: Any = None
+    def __init__(self, lowered: Path, out: Path, shared: Shared, threads: int) -> None:
+        self.lowered, self.out, self.shared = lowered, out, shared
+        self.threads = ThreadPoolExecutor(threads)
+        self.writing = ThreadPoolExecutor(2)
+        self.programs = Programs(lowered)
+        self.loaded: Any = None
+        self.samples: list[Any] = []
+        self.val: list[Any] = []
+        out.mkdir(parents=True, exist_ok=True)
 
-    def load(
-        self,
-        folder: Path,
-        start: Job,
-        threads: ThreadPoolExecutor,
-        like: Sequence[Group],
-    ) -> None:
-        """Takes the samples of another group that has the same, or makes them."""
-        for group in like:
-            if group.data is not None and group.data.key == Data.key_of(start):
-                self.data, self.val = group.data, group.val
-                return
-        self.data = Data(folder, start, threads)
-        self.val = jax.device_put(pictures(folder, start["val"], threads))
+    def work(self, jobs: Sequence[Job], until: float) -> None:
+        """Does what it can until all is claimed, or until a time.
 
-    def run(self, job: Job, train: Any, predict: Any) -> dict[str, Any]:
-        """Trains and answers; a start's variables are the others' from then on."""
-        rates = np.array(job["rates"], np.float32)
+        Raises:
+            RuntimeError: if a program or samples could not be made.
+            Exception: of a write that failed.
+        """
+        written: list[Future[None]] = []
+        while time.perf_counter() < until:
+            self.shared.check()
+            left = [job for job in jobs if not self.shared.claimed(job["name"])]
+            if not left:
+                break
+            job = self._claimed(left)
+            if job is None:
+                time.sleep(PAUSE)
+            else:
+                written.append(self._run(job))
+        for future in written:
+            future.result()
+
+    def cut_samples(self, jobs: Sequence[Job]) -> None:
+        """Makes the samples of all jobs."""
+        for job in {job["places"]: job for job in jobs}.values():
+            samples(self.lowered, job, self.shared, self.threads)
+
+    def _claimed(self, left: Sequence[Job]) -> Job | None:
+        """A job to run now: of the next few, rather one whose samples are loaded."""
+        able = [
+            job
+            for job in left
+            if self.shared.finished(_program(job))
+            and (job["start"] is None or self.shared.finished(job["start"]))
+        ]
+        able = sorted(able[:FEW], key=lambda job: _data(job) != self.loaded)
+        return next((job for job in able if self.shared.claim(job["name"])), None)
+
+    def _run(self, job: Job) -> Future[None]:
+        """Trains, answers, and writes both while the next job runs."""
+        if self.loaded != _data(job):
+            # What another run needs no more makes room first.
+            self.samples, self.val = [], []
+            paths = samples(self.lowered, job, self.shared, self.threads)
+            self.samples = [jax.device_put(np.load(path)) for path in paths]
+            self.val = jax.device_put(pictures(self.lowered, job["val"], self.threads))
+            self.loaded = _data(job)
+        weights_of = (
+            self.lowered / job["weights"]
+            if job["start"] is None
+            else self.shared.folder / f"{job['start']}.npz"
+        )
+        variables = _variables(weights_of)
+        train = self.programs.training(job, variables)
+        predict = self.programs.prediction(job, variables)
+        steps = len(job["rates"])
+        rates = np.zeros(job["longest"], np.float32)
+        rates[:steps] = job["rates"]
         began = time.perf_counter()
-        found = digest(self.variables)
-        assert self.data is not None
-        weights, state, figures = train(*self.variables, rates, *self.data.arrays)
-        figures = np.asarray(figures)
+        weights, state, figures = train(
+            *variables, np.int32(steps), rates, *self.samples
+        )
+        figures = np.asarray(figures)[:steps]
         seconds = time.perf_counter() - began
+        if job["start"] is None:
+            _save_variables(self.shared.folder / f"{job['name']}.npz", weights, state)
+        self.shared.finish(job["name"])
         answers = [
             predict(weights, state, image, labels)
             for image, labels in zip(*self.val, strict=True)
         ]
-        if job["start"] is None:
-            self.variables = (weights, state)
-        return {
-            "masks": np.stack([np.asarray(mask) for mask, _ in answers]),
+        masks = np.stack([np.asarray(mask) for mask, _ in answers])
+        print(
+            f"{job['name']}: loss {figures[-20:, 0].mean():.3f}, {seconds:.1f} s, "
+            f"mIoU {_miou(masks, self.val[1]):.2f}",
+            flush=True,
+        )
+        record = {
+            "masks": masks,
             "energies": np.array([float(energy) for _, energy in answers]),
             "figures": figures,
             "seconds": seconds,
-            "digest": found,
-            "variables": jax.device_get((weights, state))
-            if job["keep_weights"]
-            else None,
+            "digest": digest(variables),
         }
+        return self.writing.submit(_write, self.out / f"{job['name']}.npz", record)
 
 
 def main() -> None:
@@ -225,81 +375,60 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default="*", help="of the names of starts")
     parser.add_argument("--seconds", type=float, default=math.inf, help="when to stop")
-    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar="N")
-    parser.add_argument("--after", type=Path, help="a file to wait for")
-    parser.add_argument("--compile", action="store_true", help="and run nothing")
+    parser.add_argument("--shared", type=Path, help="folder that processes share")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="compile, and make the samples; run nothing",
+    )
     options = parser.parse_args()
-    began = time.perf_counter()
-    folder, (share, shares) = options.lowered, options.share
-    jobs = json.loads((folder / "jobs.json").read_text())
-    starts = [job for job in jobs if job["start"] is None]
-    starts = [job for job in starts if fnmatchcase(job["name"], options.only)]
-    threads = ThreadPoolExecutor(THREADS)
-    mine = {job["name"]: Group(folder, job) for job in starts[share::shares]}
-    jobs = [job for job in jobs if (job["start"] or job["name"]) in mine]
+    until = time.perf_counter() + options.seconds
+    jobs = _jobs(options.lowered, options.only)
+    with tempfile.TemporaryDirectory() as own, ThreadPoolExecutor(1) as beside:
+        shared = Shared(options.shared or Path(own))
+        worker = Worker(options.lowered, options.out, shared, options.threads)
+        compiling = None
+        if shared.claim("programs"):
+            arguments = (jobs, shared, options.threads)
+            compiling = beside.submit(worker.programs.compile_all, *arguments)
+        if options.prepare:
+            worker.cut_samples(jobs)
+        else:
+            worker.work(jobs, until)
+        if compiling is not None:
+            compiling.result()
+
+
+def _jobs(folder: Path, only: str) -> list[Job]:
+    """Those whose starts' names match, each with the steps that its samples are for."""
+    jobs: list[Job] = json.loads((folder / "jobs.json").read_text())
+    longest: dict[tuple[int, ...], int] = {}
     for job in jobs:
-        job["longest"] = len(np.load(folder / job["places"], mmap_mode="r"))
-        job["longest"] //= job["batch_size"]
-    print(f"{jax.devices()}, {len(jobs)} runs", flush=True)
-    if not options.compile:
-        for job in starts[share::shares]:
-            mine[job["name"]].load(folder, job, threads, list(mine.values()))
-        print(f"{time.perf_counter() - began:6.1f} s  samples made", flush=True)
-    while options.after is not None and not options.after.exists():
-        time.sleep(0.2)
-    calls = _compiled(folder, jobs, mine)
-    print(f"{time.perf_counter() - began:6.1f} s  compiled", flush=True)
-    if not options.compile:
-        _run(jobs, mine, calls, options.out, began + options.seconds)
-
-
-def _compiled(
-    folder: Path, jobs: Sequence[Job], groups: Mapping[str, Group]
-) -> list[tuple[Any, Any]]:
-    """Each job's training and prediction. Nothing is compiled while a run is timed."""
-    compiler = Compiler(folder)
-    found: list[tuple[Future[Any], Future[Any]]] = []
+        places = len(np.load(folder / job["places"], mmap_mode="r"))
+        steps = places // job["batch_size"]
+        longest[_shape_of(job)] = max(steps, longest.get(_shape_of(job), 0))
     for job in jobs:
-        group = groups[job["start"] or job["name"]]
-        train = compiler.training(job, group.variables)
-        if not found:
-            # Alone: it finds the fastest convolutions, which the others then know.
-            train.result()
-        image, labels = _sample(folder, job)
-        found.append((train, compiler.prediction(job, group.variables, image, labels)))
-    return [(train.result(), predict.result()) for train, predict in found]
+        job["longest"] = longest[_shape_of(job)]
+    return [job for job in jobs if fnmatchcase(job["start"] or job["name"], only)]
 
 
-def _run(
-    jobs: Sequence[Job],
-    groups: Mapping[str, Group],
-    calls: Sequence[tuple[Any, Any]],
-    out: Path,
-    until: float,
-) -> None:
-    """Runs jobs in their order, and writes each while the next one runs."""
-    out.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(4) as writing:
-        written = []
-        for job, (train, predict) in zip(jobs, calls, strict=True):
-            if time.perf_counter() > until:
-                print("out of time", flush=True)
-                break
-            group = groups[job["start"] or job["name"]]
-            record = group.run(job, train, predict)
-            print(
-                f"{job['name']}: loss {record['figures'][-20:, 0].mean():.3f}, "
-                f"{record['seconds']:.1f} s, "
-                f"mIoU {_miou(record['masks'], group.val[1]):.2f}",
-                flush=True,
-            )
-            path = out / f"{job['name']}.npz"
-            written.append(writing.submit(_write, path, record))
-        for future in written:
-            future.result()
+def _shape_of(job: Job) -> tuple[int, ...]:
+    """Of a batch."""
+    return (job["batch_size"], *job["crop"])
 
 
-def digest(variables: tuple[Arrays, Arrays]) -> str:
+def _program(job: Job) -> str:
+    """The name of a job's programs."""
+    return f"{Path(job['step']).stem}-{Path(job['predict']).stem}"
+
+
+def _data(job: Job) -> Any:
+    """What a run's samples and pictures depend on."""
+    return job["places"], tuple(job["val"])
+
+
+def digest(variables: Variables) -> str:
     """Sixteen hexadecimal digits of a net's variables: runs with the same are pairs."""
     found = hashlib.sha256()
     for array in jax.tree.leaves(variables):
@@ -308,18 +437,16 @@ def digest(variables: tuple[Arrays, Arrays]) -> str:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    """Writes a run's answers, and its variables if they are to be kept."""
+    """Writes a run's answers."""
     masks = record.pop("masks")
-    flat = jax.tree.leaves(record.pop("variables"))  # none of None
     partial = path.with_suffix(".partial.npz")
     np.savez(
         partial,
-        masks=np.frombuffer(zlib.compress(masks.tobytes(), 6), np.uint8),
+        masks=np.frombuffer(bz2.compress(masks.tobytes()), np.uint8),
         shape=masks.shape,
         device=str(jax.devices()[0].device_kind),
         jax=jax.__version__,
         **record,
-        **{f"variable{i:03}": value for i, value in enumerate(flat)},
     )
     partial.replace(path)
 
@@ -341,18 +468,21 @@ def _called(path: Path) -> Any:
     return jax.export.deserialize(bytearray(path.read_bytes())).call
 
 
-def _sample(folder: Path, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and its labels, of the size that all have."""
-    images, labels = pictures(folder, job["val"][:1])
-    return images[0], labels[0]
-
-
-def _variables(folder: Path, job: Job) -> tuple[Arrays, Arrays]:
-    with np.load(folder / job["weights"]) as arrays:
+def _variables(path: Path) -> Variables:
+    """Trainable variables and the others, of a file of `lower` or of a start."""
+    with np.load(path) as arrays:
         names = sorted(arrays.files)
         trainable = [arrays[n] for n in names if n.startswith("trainable")]
         others = [arrays[n] for n in names if not n.startswith("trainable")]
     return trainable, others
+
+
+def _save_variables(path: Path, weights: Arrays, state: Arrays) -> None:
+    named: dict[str, Any] = {
+        **{f"trainable{i:03}": np.asarray(v) for i, v in enumerate(weights)},
+        **{f"z{i:03}": np.asarray(v) for i, v in enumerate(state)},
+    }
+    np.savez(path, **named)
 
 
 def _shape(array: Any) -> jax.ShapeDtypeStruct:

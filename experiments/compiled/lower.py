@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import keras
@@ -22,6 +23,7 @@ from jax.experimental import jax2tf
 from PIL import Image
 
 from experiments.trials import Trial
+from tf_levelset import comparison_losses
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.augment import sample_window
@@ -35,7 +37,7 @@ from tf_levelset.energy import level_set_energy
 from tf_levelset.export import traced_for
 from tf_levelset.files import write_json
 from tf_levelset.recipes import Recipe
-from tf_levelset.training import NO_XLA, Run, build_loss, build_optimizer
+from tf_levelset.training import Run, build_loss, build_optimizer
 
 PLATFORMS = ("cpu", "cuda")
 """Of XLA, by JAX's names."""
@@ -67,11 +69,6 @@ def lower(
         _Lowering(trial, folder, data_dir, platforms).job() for trial in unique.values()
     ]
     write_json(folder / "jobs.json", jobs)
-
-
-def can_be_lowered(trial: Trial) -> bool:
-    """Whether XLA compiles a trial's loss."""
-    return trial.loss not in NO_XLA
 
 
 class _Lowering:
@@ -135,8 +132,6 @@ class _Lowering:
             "batch_size": recipe.batch_size,
             "steps_per_epoch": self.steps_per_epoch,
             "crop": list(recipe.augmentation.crop or ()),
-            "crf": trial.crf,
-            "keep_weights": trial.pictures,
         }
 
     def _once(self, suffix: str, key: Any, make: Callable[[], Any]) -> str:
@@ -238,7 +233,40 @@ def exported(
         platforms: of `PLATFORMS`.
     """
     traced = jax.jit(jax2tf.call_tf(function, has_side_effects=False))
-    return bytes(jax.export.export(traced, platforms=platforms)(*arguments).serialize())
+    with mock.patch.object(comparison_losses, "distance_maps", distance_maps):
+        lowered = jax.export.export(traced, platforms=platforms)(*arguments)
+    return bytes(lowered.serialize())
+
+
+def distance_maps(classes: tf.Tensor, num_classes: int, dtype: Any) -> tf.Tensor:
+    """`comparison_losses.distance_maps` of pictures, in what XLA can compile.
+
+    Takes H² W + H W² comparisons a class, which an accelerator does as it reads them.
+    """
+    inside = tf.one_hot(classes, num_classes, True, False, axis=1, dtype=tf.bool)
+    outside = ~inside & (classes >= 0)[:, tf.newaxis]
+    there = tf.reduce_any(inside, (2, 3), True) & tf.reduce_any(outside, (2, 3), True)
+    maps = tf.where(
+        inside,
+        1 - tf.sqrt(_squared_distances(outside)),
+        tf.sqrt(_squared_distances(inside)) * tf.cast(outside, tf.float32),
+    )
+    maps = tf.where(there, maps, tf.zeros_like(maps))
+    return tf.cast(tf.transpose(maps, (0, 2, 3, 1)), dtype)
+
+
+def _squared_distances(where: tf.Tensor) -> tf.Tensor:
+    """To the nearest pixel that is true, (…, H, W), along columns and then rows."""
+    height, width = where.shape[-2:]
+    far = float(2 * (height**2 + width**2))
+    found = tf.where(where, 0.0, far)
+    down, across = (
+        tf.cast((tf.range(n)[:, tf.newaxis] - tf.range(n)) ** 2, tf.float32)
+        for n in (height, width)
+    )
+    found = found[..., tf.newaxis, :, :] + down[:, :, tf.newaxis]
+    found = tf.reduce_min(found, -2)[..., tf.newaxis, :] + across
+    return tf.reduce_min(found, -1)
 
 
 def training_step(run: Run) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from experiments import runner
 from experiments.trials import STARTS, Trial
+from tf_levelset import comparison_losses
 from tf_levelset.datasets import Augmentation
 from tf_levelset.files import read_json
 from tf_levelset.recipes import RECIPES, smoke
@@ -21,7 +24,7 @@ from tf_levelset.recipes import RECIPES, smoke
 pytest.importorskip("jax", reason="compiled trials need the extra [compiled]")
 
 from experiments.compiled.collect import collect
-from experiments.compiled.lower import lower
+from experiments.compiled.lower import distance_maps, lower
 
 EXECUTE = Path(runner.__file__).parent / "compiled/execute.py"
 
@@ -39,15 +42,21 @@ START = Trial("net", TINY)
 TRIAL = Trial("ls", LEVEL_SET, start=START)
 
 
+def execute(lowered: Path, answers: Path, shared: Path) -> list[subprocess.Popen]:
+    """Two processes that divide the runs."""
+    command = [sys.executable, *map(str, (EXECUTE, lowered, answers))]
+    command += ["--shared", str(shared)]
+    return [subprocess.Popen(command) for _ in range(2)]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled")
     # JAX's threads stay, and a process that has them must not fork, as other tests do.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as child:
         child.submit(lower, [TRIAL], path / "lowered", None, ["cpu"]).result()
-    subprocess.run(
-        [sys.executable, EXECUTE, path / "lowered", path / "answers"], check=True
-    )
+    workers = execute(path / "lowered", path / "answers", path / "shared")
+    assert [worker.wait() for worker in workers] == [0, 0]
     for name, trial in ((STARTS, START), ("sweep", TRIAL)):
         arguments = (path / "lowered", path / "answers", path / "compiled", None)
         collect(name, [trial], *arguments)
@@ -71,6 +80,28 @@ def test_a_compiled_trial_is_the_runners(
     assert found["level_set_energy"] == pytest.approx(
         expected["level_set_energy"], rel=1e-3
     )
+
+
+def test_all_end_where_a_program_cannot_be_compiled(
+    folder: Path, tmp_path: Path
+) -> None:
+    lowered = tmp_path / "lowered"
+    shutil.copytree(folder / "lowered", lowered)
+    for step in lowered.glob("*.step"):
+        step.write_bytes(step.read_bytes()[:100])
+    workers = execute(lowered, tmp_path / "answers", tmp_path / "shared")
+    assert all(worker.wait(120) for worker in workers)
+
+
+def test_distance_maps_of_xla_are_scipys() -> None:
+    generator = np.random.default_rng(0)
+    classes = np.kron(generator.integers(-1, 4, (4, 5, 6)), np.ones((1, 5, 4), int))
+    classes[0] = 2  # One class alone: there is nothing else.
+    classes[1, :20] = -1
+    theirs = comparison_losses.distance_maps(tf.constant(classes), 6, tf.float32)
+    ours = tf.function(distance_maps, jit_compile=True)(classes, 6, tf.float32)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert np.abs(theirs).max() > 5
 
 
 def test_colours_that_change_raise(tmp_path: Path) -> None:

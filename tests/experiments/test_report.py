@@ -11,7 +11,9 @@ from experiments.report import (
     pair_of,
     paired_table,
     read_results,
+    read_sweep,
 )
+from experiments.sweeps import start_arm
 from tf_levelset.files import write_json
 
 RESULTS = [
@@ -69,6 +71,21 @@ def test_runs_that_began_otherwise_are_no_pair() -> None:
     # The first sweeps did not note it.
     older = {k: v for k, v in RESULTS[0].items() if k != "initial_weights"}
     assert pair_of(older) == ("official", 0, "")
+    # From scratch, the seed decides.
+    assert pair_of({**RESULTS[0], "start": None}) == ("official", 0, "")
+
+
+def test_starts_of_other_folds_are_not_borrowed(tmp_path: Path) -> None:
+    run = {**result("balanced", 0, 0.5), "start": None}
+    write_json(tmp_path / "from_scratch/balanced-official-0.json", run)
+    for fold in ("official", "0016E5"):
+        begun = {**run, "arm": start_arm(), "fold": fold}
+        write_json(tmp_path / f"starts/{start_arm()}-{fold}-0.json", begun)
+    runs = read_sweep(tmp_path, "from_scratch")
+    assert [(r["arm"], r["fold"]) for r in runs] == [
+        ("balanced", "official"),
+        ("ce", "official"),
+    ]
 
 
 def test_what_an_evaluation_lacks_is_left_out() -> None:
