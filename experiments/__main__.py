@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.report import (
@@ -13,6 +14,7 @@ from experiments.report import (
     read_sweep,
 )
 from experiments.sweeps import BASELINES, SWEEPS
+from experiments.trials import Trial
 from tf_levelset.cli import INTERRUPTED
 
 HERE = Path(__file__).resolve().parent
@@ -44,26 +46,32 @@ def main() -> None:
     panels.add_argument("--data-dir", required=True, help="folder CamVid of SegNet")
     panels.add_argument("--out", type=Path, default=HERE.parent / "docs/results")
     panels.set_defaults(command=_panels)
-    lower = commands.add_parser("lower", help="writes a sweep for compiled/execute.py")
+    lower = commands.add_parser("lower", help="writes sweeps for compiled/execute.py")
     lower.add_argument("--platforms", nargs="+", default=("cpu", "cuda"), help="XLA's")
     lower.set_defaults(command=_lower)
     collect = commands.add_parser("collect", help="judges what that answered")
     collect.set_defaults(command=_collect)
-    for command in (run, report, lower, collect):
+    for command in (run, report):
         command.add_argument("sweep", choices=sorted(SWEEPS))
+    for command in (lower, collect):
+        command.add_argument(
+            "sweeps",
+            nargs="+",
+            metavar="sweep",
+            help="SWEEP, or SWEEP:PATTERN of trials' names, as 'drives:*-0016E5-3'",
+        )
     for command in (lower, collect):
         command.add_argument("lowered", type=Path, help="folder of what is written")
         command.add_argument(
             "--data-dir", required=True, help="folder CamVid of SegNet"
         )
     collect.add_argument("answers", type=Path, help="folder of what it answered")
-    for command in (run, lower):
-        command.add_argument(
-            "--only",
-            default="*",
-            metavar="PATTERN",
-            help="names of trials, as a shell matches files, such as '*-official-3'",
-        )
+    run.add_argument(
+        "--only",
+        default="*",
+        metavar="PATTERN",
+        help="names of trials, as a shell matches files, such as '*-official-3'",
+    )
     for command in (run, report, document, panels, collect):
         command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -93,18 +101,30 @@ def _run(options: argparse.Namespace) -> None:
 
 def _lower(options: argparse.Namespace) -> None:
     from experiments.compiled.lower import lower
-    from experiments.runner import matching
 
-    trials = matching(SWEEPS[options.sweep](), options.only)
-    lower(trials, options.lowered, options.data_dir, options.platforms)
+    sweeps = _trials(options.sweeps)
+    lower(sweeps, options.lowered, options.data_dir, options.platforms)
 
 
 def _collect(options: argparse.Namespace) -> None:
     from experiments.compiled.collect import collect
 
-    trials = SWEEPS[options.sweep]()
     folders = (options.lowered, options.answers, options.results)
-    collect(options.sweep, trials, *folders, options.data_dir)
+    for name, trials in _trials(options.sweeps).items():
+        collect(name, trials, *folders, options.data_dir)
+
+
+def _trials(arguments: Sequence[str]) -> dict[str, list[Trial]]:
+    """By sweep, in this order, the trials that SWEEP or SWEEP:PATTERN names."""
+    from experiments.runner import matching
+
+    found: dict[str, list[Trial]] = {}
+    for argument in arguments:
+        name, _, pattern = argument.partition(":")
+        if name not in SWEEPS:
+            raise SystemExit(f"Expected a sweep of {sorted(SWEEPS)}. Received: {name}")
+        found.setdefault(name, []).extend(matching(SWEEPS[name](), pattern or "*"))
+    return found
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -73,3 +73,11 @@ class Trial:
         """The arm, the fold and the seed: no two runs of a sweep share it."""
         fold, seed = self.pair
         return f"{self.arm}-{fold}-{seed}"
+
+
+def job_name(sweep: str, trial: Trial) -> str:
+    """What a sweep's trial is called among those of others, but for a start.
+
+    A start has its own name alone, since several sweeps go on from it.
+    """
+    return f"{sweep}~{trial.name}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.trials import Trial
+from experiments.trials import Trial, job_name
 from tf_levelset import compat
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import in_memory
@@ -41,10 +41,12 @@ def collect(
     jobs = {job["name"]: job for job in read_json(lowered / "jobs.json")}
     for trial in trials:
         path = results / name / f"{trial.name}.json"
-        found = answers / f"{trial.name}.npz"
-        if found.exists() and not path.exists():
-            write_json(path, _result(trial, jobs[trial.name], found, data_dir))
-            print(path)
+        # What others went on from has no sweep in its name.
+        for job in (job_name(name, trial), trial.name):
+            found = answers / f"{job}.npz"
+            if found.exists() and not path.exists():
+                write_json(path, _result(trial, jobs[job], found, data_dir))
+                print(path)
 
 
 def _result(

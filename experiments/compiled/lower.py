@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,7 +22,7 @@ import tensorflow as tf
 from jax.experimental import jax2tf
 from PIL import Image
 
-from experiments.trials import Trial
+from experiments.trials import Trial, job_name
 from tf_levelset import comparison_losses
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.datasets import load_dataset
@@ -46,15 +46,16 @@ Tensors = Sequence[Any]
 
 
 def lower(
-    trials: Sequence[Trial],
+    sweeps: Mapping[str, Sequence[Trial]],
     folder: Path,
     data_dir: str | None,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Writes what `execute` needs of trials, and of the starts of theirs.
+    """Writes what `execute` needs of sweeps' trials, and of the starts of theirs.
 
     Args:
-        trials: on one data set, whose pictures are of one size.
+        sweeps: trials by sweep, which run in this order; on one data set, whose
+            pictures are of one size.
         folder: where to; what is there already is kept.
         data_dir: folder of the data set's files.
         platforms: of `PLATFORMS`, what to write the steps for.
@@ -62,11 +63,14 @@ def lower(
     Raises:
         ValueError: for a recipe that changes colours, or does not crop.
     """
-    starts = [trial.start for trial in trials if trial.start is not None]
-    unique = {trial.name: trial for trial in [*starts, *trials]}
+    unique: dict[str, Trial] = {}
+    for sweep, trials in sweeps.items():
+        unique |= {t.start.name: t.start for t in trials if t.start is not None}
+        unique |= {job_name(sweep, trial): trial for trial in trials}
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
-        _Lowering(trial, folder, data_dir, platforms).job() for trial in unique.values()
+        {"name": name, **_Lowering(trial, folder, data_dir, platforms).job()}
+        for name, trial in unique.items()
     ]
     write_json(folder / "jobs.json", jobs)
 
@@ -120,7 +124,6 @@ class _Lowering:
         loss = (trial.loss, recipe.level_set, recipe.loss_options)
         fixed = (recipe.momentum, recipe.l2, recipe.multipliers)
         return {
-            "name": trial.name,
             "start": None if trial.start is None else trial.start.name,
             "step": self._once("step", (*what, *loss, *fixed), self._step),
             "predict": self._once("predict", what, self._predict),

@@ -54,12 +54,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled")
     # JAX's threads stay, and a process that has them must not fork, as other tests do.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as child:
-        child.submit(lower, [TRIAL], path / "lowered", None, ["cpu"]).result()
+        arguments = ({"sweep": [TRIAL]}, path / "lowered", None, ["cpu"])
+        child.submit(lower, *arguments).result()
     workers = execute(path / "lowered", path / "answers", path / "shared")
     assert [worker.wait() for worker in workers] == [0, 0]
     for name, trial in ((STARTS, START), ("sweep", TRIAL)):
-        arguments = (path / "lowered", path / "answers", path / "compiled", None)
-        collect(name, [trial], *arguments)
+        folders = (path / "lowered", path / "answers", path / "compiled")
+        collect(name, [trial], *folders, None)
     runner.run_sweep("sweep", [TRIAL], path / "runner", path / "scratch", None)
     return path
 
@@ -108,4 +109,4 @@ def test_colours_that_change_raise(tmp_path: Path) -> None:
     changed = dataclasses.replace(TINY.augmentation, photometric=True)
     recipe = dataclasses.replace(TINY, augmentation=changed)
     with pytest.raises(ValueError, match="crops and keeps colours"):
-        lower([Trial("net", recipe)], tmp_path, None)
+        lower({"sweep": [Trial("net", recipe)]}, tmp_path, None)

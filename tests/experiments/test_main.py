@@ -26,6 +26,7 @@ def test_the_report_of_a_sweep(
     [
         ("run", ["official", "--data-dir", "camvid", "--only", "ce-*"]),
         ("lower", ["official", "there", "--data-dir", "camvid"]),
+        ("lower", ["drives:*-1", "official", "there", "--data-dir", "camvid"]),
         ("collect", ["official", "there", "answers", "--data-dir", "camvid"]),
         ("document", []),
         ("panels", ["--data-dir", "camvid"]),
@@ -41,3 +42,16 @@ def test_commands_take_their_arguments(
     assert len(taken) == 1
     if arguments:
         assert {"camvid"} <= set(map(str, vars(taken[0]).values()))
+
+
+def test_sweeps_are_named_with_patterns_of_their_trials() -> None:
+    names = ["drives:ce-0016E5-?", "heavisides:hf-*-3", "drives:plain-0006R0-1"]
+    found = command_line._trials(names)
+    assert list(found) == ["drives", "heavisides"]
+    assert [trial.name for trial in found["drives"]] == [
+        *(f"ce-0016E5-{seed}" for seed in range(8)),
+        "plain-0006R0-1",
+    ]
+    assert [trial.name for trial in found["heavisides"]] == ["hf-official-3"]
+    with pytest.raises(SystemExit, match=r"a sweep of.*Received: nonsense"):
+        command_line._trials(["nonsense:*"])
