@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from PIL import Image
 
 PACKAGE = Path(__file__).resolve().parents[2]
 FAILED = "failed"
-"""Of compiling, in a shared folder."""
+"""Of a process, in a shared folder: all others stop."""
 
 FEW = 32
 """Jobs; those after them wait, whatever is loaded."""
@@ -91,12 +92,18 @@ class Shared:
 
     def do(self, what: str, make: Callable[[], None]) -> None:
         """Does it, and tells the others, also where it fails."""
-        try:
+        with self.failing():
             make()
+        self.finish(what)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Tells the others, who would wait, of an error in what is done here."""
+        try:
+            yield
         except BaseException:
             self.finish(FAILED)
             raise
-        self.finish(what)
 
     def once(self, what: str, make: Callable[[], None]) -> None:
         """Does it, or waits until another process has."""
@@ -107,11 +114,11 @@ class Shared:
             time.sleep(PAUSE)
 
     def check(self) -> None:
-        """Raises RuntimeError if something that all need has failed."""
+        """Raises RuntimeError if another process has failed."""
         if self.finished(FAILED):
             raise RuntimeError(
-                "Expected programs and samples to be made. Received: a failure, which "
-                "the process that made them shows"
+                "Expected every process to do its part. Received: a failure, which the "
+                "process shows that had it"
             )
 
 
@@ -286,7 +293,7 @@ class Worker:
         """Does what it can until all is claimed, or until a time.
 
         Raises:
-            RuntimeError: if a program or samples could not be made.
+            RuntimeError: if another process has failed.
             Exception: of a write that failed.
         """
         written: list[Future[None]] = []
@@ -299,7 +306,8 @@ class Worker:
             if job is None:
                 time.sleep(PAUSE)
             else:
-                written.append(self._run(job))
+                with self.shared.failing():
+                    written.append(self._run(job))
         for future in written:
             future.result()
 
