@@ -251,19 +251,20 @@ def headline(results: Results) -> str:
 
 
 def gains(where: str, runs: Sequence[Result]) -> str:
-    """A sentence: what the plain and the chosen form gain over cross-entropy."""
+    """What the plain and the chosen form gain over cross-entropy, if pairs suffice."""
     if not has(runs, PLAIN, BEST, "ce"):
         return ""
     values = by_arm(runs, MEAN_IOU)
     common = set.intersection(*(set(values[arm]) for arm in HEADLINE))
+    if len(common) < LEAST_PAIRS:
+        return ""
     values = {
         arm: {pair: value for pair, value in values[arm].items() if pair in common}
         for arm in HEADLINE
     }
     plain, best = (difference(values, arm, "ce") for arm in (PLAIN, BEST))
     ce = mean_with_interval(list(values["ce"].values())).mean
-    count = len(best.values)
-    pairs = "one pair" if count == 1 else f"mean and 95 % interval of {count} pairs"
+    pairs = f"mean and 95 % interval of {len(best.values)} pairs"
     return (
         f"{where}, cross-entropy reaches {ce:.1f} % mIoU; the paper's loss changes it "
         f"by {signed(plain)} points and the {BEST} form by {signed(best)} ({pairs})."
