@@ -33,9 +33,10 @@ from experiments.sweeps import (
     NETS,
     SWEEPS,
     TUNED,
+    UNLIKE,
     start_arm,
 )
-from experiments.trials import Trial
+from experiments.trials import OFFICIAL, Trial
 from tf_levelset.evaluation import table
 
 Results = Mapping[str, Sequence[Result]]
@@ -65,6 +66,12 @@ ON_ACCELERATOR = (
     "from_scratch_on_accelerator",
 )
 """Sweeps that were run by `experiments/compiled`."""
+
+TABLE_1 = {
+    OFFICIAL: ("official", "nets"),
+    UNLIKE: ("drives_on_accelerator", "nets_on_a_drive"),
+}
+"""By fold, the sweep of the main net, and that of the others."""
 
 INTRODUCTION, NOT_SHOWN = "introduction", "not_shown"
 
@@ -99,26 +106,32 @@ def read_all(folder: Path) -> dict[str, list[Result]]:
 def targets(results: Results) -> list[Target]:
     """What was asked of the losses, and whether they did it."""
     official = results.get("official", ())
-    of_drives = by_fold(results.get("drives_on_accelerator", ()))
+    compared = {"": official} | {
+        f" on {drive}": runs
+        for drive, runs in by_fold(results.get("drives_on_accelerator", ())).items()
+    }
     return [
-        nets_target(results),
-        gain_target(f"{BEST}, fine-tuned: mIoU over CE at least +4.0", official, 4.0),
+        *(nets_target(results, fold) for fold in TABLE_1),
         *(
-            gain_target(f"{BEST}, the same on {drive}, left out of training", runs, 4.0)
-            for drive, runs in of_drives.items()
+            gain_target(
+                f"{BEST}, fine-tuned: mIoU over CE at least +4.0{where}", runs, 4.0
+            )
+            for where, runs in compared.items()
         ),
         gain_target(
             f"{BEST}, from scratch: mIoU over CE at least +3.0",
             results.get("from_scratch", ()),
             3.0,
         ),
-        trimap_target(official),
-        small_objects_target(official),
-        classes_target(official),
-        losses_target(official),
         *(
-            losses_target(runs, f" on {drive}, left out of training")
-            for drive, runs in of_drives.items()
+            target(runs, where)
+            for target in (
+                trimap_target,
+                small_objects_target,
+                classes_target,
+                losses_target,
+            )
+            for where, runs in compared.items()
         ),
         crf_target(official),
     ]
@@ -142,21 +155,32 @@ def decided(difference: Difference, met: bool) -> bool | None:
     return met if len(difference.values) >= LEAST_PAIRS else None
 
 
-def nets_target(results: Results) -> Target:
-    """The plain loss on at least three nets."""
+def nets_target(results: Results, fold: str) -> Target:
+    """The plain loss on at least three nets, of those with enough pairs to say so."""
     name = f"{PLAIN}: mIoU over CE at least +1.0, interval above zero, on three nets"
-    compared = {"": results.get("official", ())}
-    compared |= {f"{net}.": results.get("nets", ()) for net in NETS}
+    if fold != OFFICIAL:
+        name += f" on {fold}"
+    compared = of_nets(results, fold)
     found = [
         difference(by_arm(runs, MEAN_IOU), f"{net}{PLAIN}", f"{net}ce")
-        for net, runs in compared.items()
+        for net, runs in compared.values()
         if has(runs, f"{net}{PLAIN}", f"{net}ce")
     ]
     if not found:
         return Target(name)
     met = sum(d.mean >= 1 and d.interval[0] > 0 for d in found)
-    known = met >= 3 or len(found) == len(compared)
+    open_ones = len(compared) - sum(len(d.values) >= LEAST_PAIRS for d in found)
+    known = met >= 3 or met + open_ones < 3
     return Target(name, f"{met} of {len(found)} nets", met >= 3 if known else None)
+
+
+def of_nets(results: Results, fold: str) -> dict[str, tuple[str, Sequence[Result]]]:
+    """By net of Table 1, what its arms' names begin with, and the runs they are in."""
+    main, others = TABLE_1[fold]
+    runs = [run for run in results.get(main, ()) if run["fold"] == fold]
+    return {start_arm(): ("", runs)} | {
+        net: (f"{net}.", results.get(others, ())) for net in NETS
+    }
 
 
 def gain_target(name: str, runs: Sequence[Result], asked: float) -> Target:
@@ -167,9 +191,9 @@ def gain_target(name: str, runs: Sequence[Result], asked: float) -> Target:
     return Target(name, signed(gain), decided(gain, gain.mean >= asked))
 
 
-def trimap_target(runs: Sequence[Result]) -> Target:
+def trimap_target(runs: Sequence[Result], where: str = "") -> Target:
     """Boundaries gain more than the whole."""
-    name = f"{BEST}: gain in the trimap of 3 px larger than in mIoU"
+    name = f"{BEST}: gain in the trimap of 3 px larger than in mIoU{where}"
     if not has(runs, BEST, "ce"):
         return Target(name)
     whole, near = (
@@ -180,18 +204,18 @@ def trimap_target(runs: Sequence[Result]) -> Target:
     return Target(name, f"{signed(near)} against {signed(whole)}", met)
 
 
-def small_objects_target(runs: Sequence[Result]) -> Target:
+def small_objects_target(runs: Sequence[Result], where: str = "") -> Target:
     """Small objects are found more often."""
-    name = f"{BEST}: recall of small objects up"
+    name = f"{BEST}: recall of small objects up{where}"
     if not has(runs, BEST, "ce"):
         return Target(name)
     gain = difference(by_arm(runs, FIGURES["small objects"]), BEST, "ce")
     return Target(name, signed(gain), decided(gain, gain.mean > 0))
 
 
-def classes_target(runs: Sequence[Result]) -> Target:
+def classes_target(runs: Sequence[Result], where: str = "") -> Target:
     """No class loses more than its noise: no interval lies below zero."""
-    name = f"{BEST}: no class lost by more than its noise"
+    name = f"{BEST}: no class lost by more than its noise{where}"
     if not has(runs, BEST, "ce"):
         return Target(name)
     gains = {
@@ -281,27 +305,35 @@ def all_tables(runs: Sequence[Result], baseline: str) -> list[str]:
     ]
 
 
-def table_1(results: Results) -> str:
-    """Table 1's shape: a row a net; CE, CE + CRF and so on as columns, mean mIoU."""
+def table_1(results: Results, fold: str) -> str:
+    """Table 1's shape: a row a net; mean mIoU of CE, and over it CE + CRF, LS, ...."""
     columns = [arm + crf for arm in HEADLINE for crf in ("", CRF)]
-    compared = {start_arm(): ("", results.get("official", ()))}
-    compared |= {net: (f"{net}.", results.get("nets", ())) for net in NETS}
     rows = []
-    for net, (prefix, runs) in compared.items():
-        values = by_arm(runs, MEAN_IOU)
-        if not has(runs, f"{prefix}ce", prefix + PLAIN, prefix + BEST):
-            rows.append([net, NOT_RUN, *[""] * (len(columns) + 2)])
+    for net, (prefix, runs) in of_nets(results, fold).items():
+        if not has(runs, f"{prefix}ce"):
+            rows.append([net, NOT_RUN, *[""] * len(columns)])
             continue
-        cells = []
-        for column in columns:
-            ours = list(values.get(prefix + column, {}).values())
-            cells.append(f"{mean_with_interval(ours).mean:.2f}" if ours else "")
-        gained = [
-            difference(values, prefix + arm, prefix + "ce") for arm in (PLAIN, BEST)
+        values = by_arm(runs, MEAN_IOU)
+        ce = list(values[f"{prefix}ce"].values())
+        gains = [
+            signed(difference(values, prefix + arm, f"{prefix}ce"))
+            if has(runs, prefix + arm, f"{prefix}ce")
+            else ""
+            for arm in columns[1:]
         ]
-        rows.append([net, str(len(gained[0].values)), *cells, *map(signed, gained)])
-    header = ["net", "pairs", *columns, *(f"{arm} − ce" for arm in (PLAIN, BEST))]
-    return table([header, *rows])
+        rows.append([net, str(len(ce)), f"{mean_with_interval(ce).mean:.2f}", *gains])
+    return table([["net", "pairs", *columns], *rows])
+
+
+def net_tables(results: Results, fold: str) -> list[str]:
+    """All figures of every net of Table 1 but the main one, which has a section."""
+    found = []
+    for net, (prefix, runs) in of_nets(results, fold).items():
+        ours = [run for run in runs if prefix and run["arm"].startswith(prefix)]
+        if has(ours, f"{prefix}ce"):
+            where = "" if fold == OFFICIAL else f", {fold}"
+            found += [f"{net}{where}:", paired_table(ours, f"{prefix}ce")]
+    return found
 
 
 def table_4(runs: Sequence[Result]) -> str:
@@ -414,10 +446,17 @@ def sections(results: Results) -> dict[str, list[str]]:
             *tables_by_fold("drives_on_accelerator", "on an accelerator"),
             *tables_by_fold("drives", "on two cores"),
         ],
-        "Nets": [table_1(results)] if "nets" in results else [],
+        "Nets": [
+            text
+            for fold, (_, others) in TABLE_1.items()
+            if others in results
+            for text in (table_1(results, fold), *net_tables(results, fold))
+        ],
         "Times": [table_4(official)] if official else [],
         "Heaviside functions": tables("heavisides"),
         "Sensitivity": tables("sensitivity"),
+        "Annealing and variants": tables("variants"),
+        "At output stride 8": tables("at_stride_8"),
         "Pictures at their own size": tables("full_size"),
         "Tuning": [tuning_table(results)] if "tuning" in results else [],
         "One pair of the first settings": tables("first_official"),

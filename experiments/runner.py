@@ -19,6 +19,7 @@ import keras
 
 from benchmarks.harness import environment
 from experiments.pictures import write_pictures
+from experiments.stages import Stages
 from experiments.trials import STARTS, Trial
 from tf_levelset import compat
 from tf_levelset.crf import PRESETS, require_library
@@ -143,9 +144,9 @@ def run_trial(
         keep: whether others begin with its model.
 
     Returns:
-        JSON's types: arm, fold, seed, start, initial_weights, loss, recipe, evaluation,
-        crf_evaluation (None without a CRF), history, training_seconds, versions and
-        machine.
+        JSON's types: arm, fold, seed, start, initial_weights, loss, stages, recipe,
+        evaluation, crf_evaluation (None without a CRF), history, training_seconds,
+        versions, machine and oneDNN's switch.
     """
     recipe = trial.recipe
     train_source, val_source = (
@@ -161,6 +162,7 @@ def run_trial(
         train_source,
         val_source,
         validations=VALIDATIONS if trial.curves else 1,
+        callbacks=[Stages(*trial.stages, recipe.epochs)] if trial.stages else [],
     )
     initial_weights = initial_weights_of(run, folder)
     with Interrupts() as interrupts:
@@ -187,6 +189,7 @@ def run_trial(
         "start": None if trial.start is None else trial.start.name,
         "initial_weights": initial_weights,
         "loss": trial.loss,
+        "stages": trial.stages,
         "recipe": recipe.to_json(),
         "evaluation": evaluation,
         "crf_evaluation": refined,
@@ -194,6 +197,7 @@ def run_trial(
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
         "versions": compat.versions(),
         "machine": f"{machine['machine']}, {machine['processor']}",
+        "onednn": machine["onednn"],
     }
 
 

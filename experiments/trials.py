@@ -28,10 +28,12 @@ class Trial:
         pictures: whether to keep what it makes of `pictures.SAMPLES`.
         curves: whether it is judged as it trains too, for plots over time; on two cores
             that takes as long as the training.
+        stages: an attribute of the loss, as "epsilon", and its values: one after the
+            other, in equal parts of the epochs. None of them changes otherwise.
 
     Raises:
-        ValueError: for a recipe with several losses, an unknown CRF, or a start of
-            another pair or with a start of its own.
+        ValueError: for a recipe with several losses, an unknown CRF, a start of
+            another pair or with a start of its own, or more stages than epochs.
     """
 
     arm: str
@@ -40,6 +42,7 @@ class Trial:
     crf: str | None = None
     pictures: bool = False
     curves: bool = False
+    stages: tuple[str, tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.recipe.losses) != 1:
@@ -50,6 +53,11 @@ class Trial:
             raise ValueError(
                 f"Expected `crf` to be None or one of {sorted(PRESETS)}. "
                 f"Received: {self.crf!r}"
+            )
+        if self.stages is not None and len(self.stages[1]) > self.recipe.epochs:
+            raise ValueError(
+                f"Expected at most {self.recipe.epochs} stages, one an epoch. "
+                f"Received: {self.stages}"
             )
         start = self.start
         if start is not None and (start.pair != self.pair or start.start is not None):

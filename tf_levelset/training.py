@@ -295,6 +295,7 @@ class Run:
     """One loss of a recipe, with its model, its folder and its place in time.
 
     It is judged about `validations` times as it trains, and after the last epoch.
+    `callbacks` are further ones, on every worker.
     """
 
     def __init__(
@@ -308,9 +309,11 @@ class Run:
         checkpoints: CheckpointOptions | None = None,
         strategy: tf.distribute.Strategy | None = None,
         validations: int = 20,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         self.recipe, self.name, self.folder = recipe, name, folder
         self.validations = validations
+        self.callbacks = callbacks
         self.strategy = strategy or tf.distribute.get_strategy()
         self.is_chief = is_chief(self.strategy)
         self.train_source, self.val_source = train_source, val_source
@@ -398,7 +401,7 @@ class Run:
             str(self.folder / "events"), write_graph=False
         )
         own = [events] if self.is_chief else []
-        return [_Pictures(self), *own, self.recorder]
+        return [_Pictures(self), *own, *self.callbacks, self.recorder]
 
     def _batches(self, start: int, steps: int) -> Batches:
         def of_worker(workers: int, worker: int) -> tf.data.Dataset:

@@ -64,11 +64,6 @@ def _result(
     evaluation = evaluate(_replay(answers["masks"], answers, val.num_classes), val)
     evaluation["level_set_energy"] = float(answers["energies"].mean())
     evaluation["seconds_per_image"] = None
-    refined = None
-    if "refined" in answers:
-        refined = evaluate(_replay(answers["refined"], answers, val.num_classes), val)
-        refined["level_set_energy"] = refined["seconds_per_image"] = None
-        refined["crf"] = trial.crf
     return {
         "arm": trial.arm,
         "fold": fold,
@@ -76,9 +71,10 @@ def _result(
         "start": None if trial.start is None else trial.start.name,
         "initial_weights": str(answers["digest"]),
         "loss": trial.loss,
+        "stages": trial.stages,
         "recipe": recipe.to_json(),
         "evaluation": evaluation,
-        "crf_evaluation": refined,
+        "crf_evaluation": None,
         "history": _history(answers["figures"], job["steps_per_epoch"]),
         "training_seconds": round(float(answers["seconds"]), 3),
         "versions": {**compat.versions(), "jax": str(answers["jax"])},

@@ -61,7 +61,8 @@ def lower(
         platforms: of `PLATFORMS`, what to write the steps for.
 
     Raises:
-        ValueError: for a recipe that changes colours, or does not crop.
+        ValueError: for a recipe that changes colours, or does not crop, and for a loss
+            that changes as a run trains.
     """
     unique: dict[str, Trial] = {}
     for sweep, trials in sweeps.items():
@@ -90,6 +91,10 @@ class _Lowering:
             raise ValueError(
                 "Expected an augmentation that crops and keeps colours. "
                 f"Received: {recipe.augmentation}"
+            )
+        if trial.stages is not None:
+            raise ValueError(
+                f"Expected a trial of one stage, as a step is. Received: {trial.stages}"
             )
         self.trial, self.recipe, self.folder = trial, recipe, folder
         self.platforms = platforms

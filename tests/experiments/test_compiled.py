@@ -110,3 +110,9 @@ def test_colours_that_change_raise(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, augmentation=changed)
     with pytest.raises(ValueError, match="crops and keeps colours"):
         lower({"sweep": [Trial("net", recipe)]}, tmp_path, None)
+
+
+def test_a_loss_that_changes_as_a_run_trains_raises(tmp_path: Path) -> None:
+    staged = Trial("net", TINY, stages=("epsilon", (0.2,)))
+    with pytest.raises(ValueError, match="a trial of one stage"):
+        lower({"sweep": [staged]}, tmp_path, None)

@@ -20,6 +20,7 @@ from experiments.sweeps import (
     NETS,
     SWEEPS,
     TUNED,
+    UNLIKE,
     start_arm,
 )
 from tf_levelset.files import write_json
@@ -52,7 +53,7 @@ def test_targets_without_runs_are_not_known() -> None:
     for target in document.targets({}):
         assert (target.measured, target.met) == ("", None)
     table = document.targets_table(document.targets({}))
-    assert table.count(document.NOT_RUN) == table.count("not known") == 8
+    assert table.count(document.NOT_RUN) == table.count("not known") == 9
 
 
 def test_a_gain_is_held_to_its_mean() -> None:
@@ -81,17 +82,41 @@ def test_few_pairs_are_no_headline() -> None:
 
 
 def test_nets_count_where_the_interval_lies_above_zero() -> None:
-    assert document.nets_target({"official": OFFICIAL}).met is None
+    assert document.nets_target({"official": OFFICIAL}, "official").met is None
     nets_gains = [(1, 1), (1, 1.1), (0, 3), (0.9, 0.9), (0, 0)]
     nets = [
         {**run, "arm": f"{net}.{run['arm']}"}
         for net, gains in zip(NETS, nets_gains, strict=True)
         for run in pairs({"ce": (0, 0), "plain": gains})
     ]
-    target = document.nets_target({"official": OFFICIAL, "nets": nets})
+    both = {"official": OFFICIAL, "nets": nets}
+    target = document.nets_target(both, "official")
     assert (target.measured, target.met) == ("3 of 6 nets", True)
-    target = document.nets_target({"nets": nets})
+    target = document.nets_target({"nets": nets}, "official")
     assert (target.measured, target.met) == ("2 of 5 nets", None)
+    target = document.nets_target({"nets": nets[:8]}, "official")
+    assert (target.measured, target.met) == ("2 of 2 nets", None)
+    without = {"official": pairs({"ce": (0, 0), "plain": (0, 0)}), "nets": nets}
+    target = document.nets_target(without, "official")
+    assert (target.measured, target.met) == ("2 of 6 nets", False)
+
+
+def test_a_drive_has_a_table_1_of_its_own_and_of_its_runs_alone() -> None:
+    main, others = document.TABLE_1[UNLIKE]
+    elsewhere = [{**run, "fold": "A"} for run in pairs({"ce": (9,), "plain": (20,)})]
+    results = {main: [*elsewhere, *({**r, "fold": UNLIKE} for r in OFFICIAL)]}
+    target = document.nets_target(results, UNLIKE)
+    assert target.name.endswith(f"on {UNLIKE}")
+    assert target.measured == "1 of 1 nets"
+    results[others] = [{**run, "arm": f"{NETS[0]}.{run['arm']}"} for run in OFFICIAL]
+    rows = document.table_1(results, UNLIKE).splitlines()[2:]
+    for row, net in zip(rows, (start_arm(), NETS[0]), strict=False):
+        cells = [cell.strip() for cell in row.split("|")[1:-1]]
+        assert cells[:3] == [net, "2", "50.00"]
+        assert cells[-2] == "+4.50 [-1.85, +10.85]"
+    title, figures = document.net_tables(results, UNLIKE)
+    assert title == f"{NETS[0]}, {UNLIKE}:"
+    assert f"| {NETS[0]}.ce " in figures
 
 
 def test_boundaries_have_to_gain_more_than_the_whole() -> None:
@@ -167,19 +192,22 @@ def test_drives_have_targets_of_their_own() -> None:
     found = document.targets(
         {"drives_on_accelerator": [{**run, "fold": "A"} for run in runs]}
     )
-    of_drive = {target.name: target for target in found if " on A," in target.name}
-    gain, lead = of_drive.values()
+    of_drive = [target for target in found if target.name.endswith(" on A")]
+    gain, near, small, classes, lead = of_drive
     assert (gain.measured[:5], gain.met) == ("+4.50", True)
+    assert (near.measured[:5], near.met) == ("+2.25", False)
+    assert (small.measured[:5], small.met) == ("+0.00", False)
+    assert classes.met is True
     assert lead.measured.endswith("over dice")
     assert lead.met is False
 
 
 def test_tables_have_the_shape_of_the_papers() -> None:
-    lines = document.table_1({"official": OFFICIAL}).splitlines()
+    lines = document.table_1({"official": OFFICIAL}, "official").splitlines()
     assert len(lines) == 2 + 1 + len(NETS)
     main = [cell.strip() for cell in lines[2].split("|")[1:-1]]
     assert main[:3] == [start_arm(), "2", "50.00"]
-    assert main[-1] == "+4.50 [-1.85, +10.85]"
+    assert main[3:] == ["", "+1.15 [+0.51, +1.79]", "", "+4.50 [-1.85, +10.85]", ""]
     assert document.NOT_RUN in lines[3]
     lines = document.table_4(OFFICIAL).splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
@@ -234,8 +262,7 @@ def results(tmp_path: Path) -> Path:
         write_json(
             folder / f"sensitivity/{trial.name}.json", result(trial.arm, 100, 0.4)
         )
-    ce = result("ce-0.02", 100, 0.35)
-    write_json(folder / "tuning/ce.json", ce)
+    write_json(folder / "heavisides/ce.json", result("ce", 100, 0.35))
     return folder
 
 
