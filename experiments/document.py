@@ -446,6 +446,7 @@ def sections(results: Results) -> dict[str, list[str]]:
             *tables_by_fold("drives_on_accelerator", "on an accelerator"),
             *tables_by_fold("drives", "on two cores"),
         ],
+        "Every loss on a drive left out": tables("losses_on_a_drive"),
         "Nets": [
             text
             for fold, (_, others) in TABLE_1.items()

@@ -329,12 +329,13 @@ CHOSEN: dict[str, tuple[Arm, float]] = {
     "focal": (("focal", {"gamma": 2.0, "alpha": 1.0}), FASTER),
     "dice": (("dice", {"weight": 3.0}), RATE),
     "lovasz": (("lovasz", {"weight": 10.0}), RATE),
+    "boundary": (("boundary", {"weight": 0.01}), RATE),
     "active_contour": (("active_contour", {"weight": 0.3}), RATE),
     "weighted_ce": (weighted_ce(0.5), RATE),
 }
-"""Of cross-entropy and of each loss of `TUNED` whose trials have run, the best of the
-four: the loss and its learning rate. Best is by mIoU, less cross-entropy's from the
-same start."""
+"""Of cross-entropy and of each loss of `TUNED`, the best of its four trials (of the
+boundary loss's two): the loss and its learning rate. Best is by mIoU, less
+cross-entropy's from the same start."""
 
 HEADLINE = ("ce", "plain", "balanced")
 """Cross-entropy, the paper's loss, and the form that was chosen on the tuning fold."""
@@ -420,6 +421,11 @@ def _drives() -> list[Trial]:
     ] + [
         trial for drive in DRIVES for trial in fine_tuned(drive, FEWER_SEEDS, WEIGHTED)
     ]
+
+
+def _losses_on_a_drive() -> list[Trial]:
+    """Table 5: every loss, from the same starts."""
+    return _of_pairs(CHOSEN, UNLIKE, FEWER_SEEDS)
 
 
 def _from_scratch() -> list[Trial]:
@@ -567,6 +573,7 @@ SWEEPS: dict[str, Callable[[], list[Trial]]] = {
     "official_on_h200": _official,
     "drives": _drives,
     "drives_on_accelerator": _drives,
+    "losses_on_a_drive": _losses_on_a_drive,
     "from_scratch": _from_scratch,
     "from_scratch_on_accelerator": _from_scratch,
     "nets": partial(_nets, OFFICIAL),
@@ -606,6 +613,7 @@ BASELINES = {
     "official_on_h200": "ce",
     "drives": "ce",
     "drives_on_accelerator": "ce",
+    "losses_on_a_drive": "ce",
     "from_scratch": "ce",
     "from_scratch_on_accelerator": "ce",
     "nets": "deeplab_resnet101.ce",
