@@ -114,7 +114,16 @@ def test_a_drive_has_a_table_1_of_its_own_and_of_its_runs_alone() -> None:
         cells = [cell.strip() for cell in row.split("|")[1:-1]]
         assert cells[:3] == [net, "2", "50.00"]
         assert cells[-2] == "+4.50 [-1.85, +10.85]"
-    title, figures = document.net_tables(results, UNLIKE)
+    results[others] += [
+        {**run, "arm": f"{NETS[1]}.{run['arm']}"}
+        for run in pairs({"ce": (0,), "plain": (4.2,)})
+    ]
+    last = document.table_1(results, UNLIKE).splitlines()[-1]
+    cells = [cell.strip() for cell in last.split("|")[1:-1]]
+    # Of 1.1, 1.2 and 4.2: s = 1.761, t(2) = 4.3027 at 95 %.
+    assert cells[:2] == ["all but the first", "3"]
+    assert cells[4] == "+2.17 [-2.21, +6.54]"
+    title, figures, *_ = document.net_tables(results, UNLIKE)
     assert title == f"{NETS[0]}, {UNLIKE}:"
     assert f"| {NETS[0]}.ce " in figures
 
@@ -187,6 +196,19 @@ def test_a_headline_is_of_the_pairs_that_all_have_and_names_their_drives() -> No
     assert text.count("of 2 pairs") == 2
 
 
+def test_other_nets_are_in_the_headline_together() -> None:
+    nets = [
+        {**run, "arm": f"{net}.{run['arm']}"} for net in NETS[:2] for run in OFFICIAL
+    ]
+    others = {document.TABLE_1[UNLIKE][1]: nets}
+    text = document.headline({"official": OFFICIAL, **others})
+    assert f"On 2 other nets, judged on {UNLIKE}, the paper's loss" in text
+    # Of 4, 5, 4 and 5: s = 0.577, t(3) = 3.1824 at 95 %.
+    assert "balanced form by +4.50 [+3.58, +5.42] (4 pairs of all nets" in text
+    one = {name: runs[:1] for name, runs in others.items()}
+    assert "other nets" not in document.headline({"official": OFFICIAL, **one})
+
+
 def test_drives_have_targets_of_their_own() -> None:
     runs = pairs({"ce": (0,) * 5, BEST: (4.5,) * 5, "dice": (5.0,) * 5})
     found = document.targets(
@@ -204,7 +226,7 @@ def test_drives_have_targets_of_their_own() -> None:
 
 def test_tables_have_the_shape_of_the_papers() -> None:
     lines = document.table_1({"official": OFFICIAL}, "official").splitlines()
-    assert len(lines) == 2 + 1 + len(NETS)
+    assert len(lines) == 2 + 1 + len(NETS) + 1
     main = [cell.strip() for cell in lines[2].split("|")[1:-1]]
     assert main[:3] == [start_arm(), "2", "50.00"]
     assert main[3:] == ["", "+1.15 [+0.51, +1.79]", "", "+4.50 [-1.85, +10.85]", ""]
