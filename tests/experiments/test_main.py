@@ -52,6 +52,6 @@ def test_sweeps_are_named_with_patterns_of_their_trials() -> None:
         *(f"ce-0016E5-{seed}" for seed in range(8)),
         "plain-0006R0-1",
     ]
-    assert [trial.name for trial in found["heavisides"]] == ["hf-official-3"]
+    assert [trial.name for trial in found["heavisides"]] == ["hf-0016E5-3"]
     with pytest.raises(SystemExit, match=r"a sweep of.*Received: nonsense"):
         command_line._trials(["nonsense:*"])
