@@ -117,7 +117,7 @@ def heat_map(
         values: (rows, columns), in points.
         rows: their settings.
         columns: their settings.
-        labels: of the vertical axis, the horizontal one, and the values.
+        labels: of the vertical axis, the horizontal one, and the values: the title.
     """
     drawing = Figure((WIDTH / 2, 2.8), layout="constrained")
     axes = drawing.add_subplot()
@@ -128,8 +128,9 @@ def heat_map(
     axes.set_ylabel(labels[0])
     axes.set_xlabel(labels[1])
     for (row, column), value in np.ndenumerate(values):
-        axes.annotate(
-            f"{value:+.2f}", (column, row), ha="center", va="center", fontsize=8
-        )
-    drawing.colorbar(image, label=labels[2])
+        colour = "white" if abs(value) > 0.6 * limit else "black"
+        text = axes.annotate(f"{value:+.2f}", (column, row), fontsize=8, color=colour)
+        text.set(ha="center", va="center")
+    axes.set_title(labels[2], fontsize=8)
+    drawing.colorbar(image)
     return drawing

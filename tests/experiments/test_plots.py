@@ -66,4 +66,8 @@ def test_a_heat_map_names_its_values() -> None:
         "+0.50",
         "+0.25",
     ]
+    assert [text.get_color() for text in axes.texts] == ["black", "white"] + [
+        "black"
+    ] * 2
+    assert axes.get_title() == "mIoU"
     assert axes.images[0].get_clim() == (-2, 2)
