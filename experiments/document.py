@@ -44,6 +44,8 @@ Results = Mapping[str, Sequence[Result]]
 
 PLAIN, BEST = HEADLINE[1:]
 CRF = " + CRF"
+WITH_CRF = tuple(arm + crf for arm in HEADLINE for crf in ("", CRF))
+"""The headline's arms, each also with a CRF: what Tables 1 and 4 compare."""
 MEAN_IOU = FIGURES["mIoU"]
 SHORT = {
     name: FIGURES[name]
@@ -329,7 +331,7 @@ def net_gains(runs: Sequence[Result], prefix: str) -> dict[str, tuple[float, ...
     values = by_arm(runs, MEAN_IOU)
     ce = f"{prefix}ce"
     found = {"ce": tuple(values[ce].values())} if ce in values else {}
-    for arm in (arm + crf for arm in HEADLINE for crf in ("", CRF)):
+    for arm in WITH_CRF:
         if arm != "ce" and has(runs, prefix + arm, ce):
             found[arm] = difference(values, prefix + arm, ce).values
     return found
@@ -350,23 +352,20 @@ def table_1(results: Results, fold: str) -> str:
 
     The last row has the pairs of all nets but the main one.
     """
-    columns = [arm + crf for arm in HEADLINE for crf in ("", CRF)]
     gains: dict[str, Mapping[str, Sequence[float]]] = {
         net: net_gains(runs, prefix)
         for net, (prefix, runs) in of_nets(results, fold).items()
     }
     gains["all but the first"] = other_nets_gains(results, fold)
-    rows = [_table_1_row(title, columns, of_net) for title, of_net in gains.items()]
-    return table([["net", "pairs", *columns], *rows])
+    rows = [_table_1_row(title, of_net) for title, of_net in gains.items()]
+    return table([["net", "pairs", *WITH_CRF], *rows])
 
 
-def _table_1_row(
-    title: str, columns: Sequence[str], gains: Mapping[str, Sequence[float]]
-) -> list[str]:
+def _table_1_row(title: str, gains: Mapping[str, Sequence[float]]) -> list[str]:
     if "ce" not in gains:
-        return [title, NOT_RUN, *[""] * len(columns)]
+        return [title, NOT_RUN, *[""] * len(WITH_CRF)]
     ce, *others = (
-        mean_with_interval(gains[arm]) if arm in gains else None for arm in columns
+        mean_with_interval(gains[arm]) if arm in gains else None for arm in WITH_CRF
     )
     assert ce is not None
     cells = ["" if gain is None else signed(gain) for gain in others]
@@ -388,7 +387,7 @@ def table_4(runs: Sequence[Result]) -> str:
     """Table 4's shape: mIoU and seconds a picture, with and without the CRF."""
     times, ious = by_arm(runs, _percent_of_seconds), by_arm(runs, MEAN_IOU)
     rows = [("arm", "pairs", "mIoU", "milliseconds a picture")]
-    for arm in (arm + crf for arm in HEADLINE for crf in ("", CRF)):
+    for arm in WITH_CRF:
         if arm in ious:
             iou, time = (
                 mean_with_interval(list(values[arm].values())).mean
