@@ -1,9 +1,13 @@
-"""docs/results.md, written from the results' JSON files and from experiments/notes."""
+"""docs/results.md and docs/results_in_full.md, from the JSON files and the notes.
+
+The first has the answer and what it rests on; the second all figures of every sweep.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +19,24 @@ from benchmarks.report import wrapped
 from experiments import plots
 from experiments.report import (
     FIGURES,
+    LEAST_FOR_INTERVAL,
     Pair,
     Result,
     by_arm,
     class_figures,
     difference,
+    pair_of,
     paired_table,
     read_sweep,
     signed,
 )
-from experiments.statistics import Difference, mean_with_interval
+from experiments.statistics import Difference, holm, mean_with_interval
 from experiments.sweeps import (
     BASELINES,
     CHOSEN,
     FEWER_SEEDS,
     HEADLINE,
+    LOOKED_AT,
     NETS,
     SWEEPS,
     TUNED,
@@ -49,8 +56,12 @@ WITH_CRF = tuple(arm + crf for arm in HEADLINE for crf in ("", CRF))
 MEAN_IOU = FIGURES["mIoU"]
 SHORT = {
     name: FIGURES[name]
-    for name in ("mIoU", "without bicyclist", "trimap 3 px", "small objects")
+    for name in ("mIoU", "without bicyclist", "trimap 3 px", "small things")
 }
+"""What plots show."""
+MAIN = SHORT | {name: FIGURES[name] for name in ("boundary IoU", "accuracy")}
+"""What the first document shows."""
+SIGNIFICANCE = 0.05
 NOT_RUN = "Not run."
 LEAST_PAIRS = len(FEWER_SEEDS)
 """Fewer decide nothing."""
@@ -72,10 +83,27 @@ ON_ACCELERATOR = (
 TABLE_1 = {
     OFFICIAL: ("official", "nets"),
     UNLIKE: ("drives_on_accelerator", "nets_on_a_drive"),
+    LOOKED_AT: ("drives_on_accelerator", "nets_on_a_second_drive"),
 }
 """By fold, the sweep of the main net, and that of the others."""
 
-INTRODUCTION, NOT_SHOWN = "introduction", "not_shown"
+ANSWER, INTRODUCTION, NOT_SHOWN = "answer", "introduction", "not_shown"
+
+MEANING = {
+    "ce": "cross-entropy alone",
+    "plain": "the paper's energy a pixel, its λ·n tuned (the paper's own is 0.67)",
+    "scale_free": "the energy of each class over its truth's variance, E/T",
+    "balanced": "of each class the mean of E/T and 1 − ρ; H(φ) = P: the chosen form",
+    "lad": "locally adaptive learning, our reading of it",
+    "lmp": "loss max-pooling",
+    "focal": "focal loss in place of cross-entropy",
+    "dice": "soft Dice beside cross-entropy",
+    "lovasz": "Lovász-softmax beside cross-entropy",
+    "boundary": "boundary loss beside cross-entropy",
+    "active_contour": "active contour loss beside cross-entropy",
+    "weighted_ce": "cross-entropy, classes weighted by one over their share's root",
+}
+"""What the arms of `CHOSEN` are."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +158,7 @@ def targets(results: Results) -> list[Target]:
             for target in (
                 trimap_target,
                 small_objects_target,
+                partial(small_objects_target, figure="small things"),
                 classes_target,
                 losses_target,
             )
@@ -155,6 +184,12 @@ def has(runs: Sequence[Result], *arms: str) -> bool:
 def decided(difference: Difference, met: bool) -> bool | None:
     """Whether a target is met, None where there are too few pairs to say so."""
     return met if len(difference.values) >= LEAST_PAIRS else None
+
+
+def above_zero(difference: Difference) -> bool | None:
+    """Whether a mean is, None where there are few pairs or zero is in its interval."""
+    low, high = difference.interval
+    return decided(difference, low > 0) if low > 0 or high < 0 else None
 
 
 def nets_target(results: Results, fold: str) -> Target:
@@ -186,11 +221,12 @@ def of_nets(results: Results, fold: str) -> dict[str, tuple[str, Sequence[Result
 
 
 def gain_target(name: str, runs: Sequence[Result], asked: float) -> Target:
-    """The best form's mIoU."""
+    """The best form's mIoU: the mean has to reach what is asked, zero to lie below."""
     if not has(runs, BEST, "ce"):
         return Target(name)
     gain = difference(by_arm(runs, MEAN_IOU), BEST, "ce")
-    return Target(name, signed(gain), decided(gain, gain.mean >= asked))
+    met = gain.mean >= asked and gain.interval[0] > 0
+    return Target(name, signed(gain), decided(gain, met))
 
 
 def trimap_target(runs: Sequence[Result], where: str = "") -> Target:
@@ -199,24 +235,30 @@ def trimap_target(runs: Sequence[Result], where: str = "") -> Target:
     if not has(runs, BEST, "ce"):
         return Target(name)
     whole, near = (
-        difference(by_arm(runs, FIGURES[title]), BEST, "ce")
+        difference(by_arm(runs, FIGURES[title]), BEST, "ce").values
         for title in ("mIoU", "trimap 3 px")
     )
-    met = decided(whole, near.mean > whole.mean)
-    return Target(name, f"{signed(near)} against {signed(whole)}", met)
+    lead = mean_with_interval([n - w for n, w in zip(near, whole, strict=True)])
+    return Target(name, signed(lead), above_zero(lead))
 
 
-def small_objects_target(runs: Sequence[Result], where: str = "") -> Target:
-    """Small objects are found more often."""
-    name = f"{BEST}: recall of small objects up{where}"
+def small_objects_target(
+    runs: Sequence[Result], where: str = "", figure: str = "small objects"
+) -> Target:
+    """Small objects, or things, are found more often."""
+    name = f"{BEST}: recall of {figure} up{where}"
     if not has(runs, BEST, "ce"):
         return Target(name)
-    gain = difference(by_arm(runs, FIGURES["small objects"]), BEST, "ce")
-    return Target(name, signed(gain), decided(gain, gain.mean > 0))
+    gain = difference(by_arm(runs, FIGURES[figure]), BEST, "ce")
+    return Target(name, signed(gain), above_zero(gain))
 
 
 def classes_target(runs: Sequence[Result], where: str = "") -> Target:
-    """No class loses more than its noise: no interval lies below zero."""
+    """No class loses more than its noise: no interval lies below zero.
+
+    What does in one class, but not after Holm's correction for the number of classes,
+    decides nothing.
+    """
     name = f"{BEST}: no class lost by more than its noise{where}"
     if not has(runs, BEST, "ce"):
         return Target(name)
@@ -225,7 +267,12 @@ def classes_target(runs: Sequence[Result], where: str = "") -> Target:
         for title, figure in class_figures(runs).items()
     }
     lost = [f"{title} {signed(g)}" for title, g in gains.items() if g.interval[1] < 0]
-    met = decided(next(iter(gains.values())), not lost)
+    corrected = holm([gain.p_value for gain in gains.values()])
+    surely = any(
+        gain.mean < 0 and p < SIGNIFICANCE
+        for gain, p in zip(gains.values(), corrected, strict=True)
+    )
+    met = decided(next(iter(gains.values())), not lost) if surely or not lost else None
     return Target(name, ", ".join(lost) or "none lost", met)
 
 
@@ -239,8 +286,8 @@ def losses_target(runs: Sequence[Result], where: str = "") -> Target:
     leads = {arm: difference(values, BEST, arm) for arm in others}
     closest = min(leads, key=lambda arm: leads[arm].mean)
     lead = leads[closest]
-    all_known = len(others) == len(TUNED) or lead.mean <= 0
-    met = decided(lead, lead.mean > 0) if all_known else None
+    ahead = above_zero(lead)
+    met = None if ahead and len(others) < len(TUNED) - 1 else ahead
     return Target(name, f"{signed(lead)} over {closest}", met)
 
 
@@ -250,12 +297,12 @@ def crf_target(runs: Sequence[Result]) -> Target:
     if not has(runs, BEST, "ce" + CRF):
         return Target(name)
     lead = difference(by_arm(runs, MEAN_IOU), BEST, "ce" + CRF)
-    return Target(name, signed(lead), decided(lead, lead.mean > 0))
+    return Target(name, signed(lead), above_zero(lead))
 
 
 def targets_table(found: Sequence[Target]) -> str:
     """Markdown: a row a target."""
-    words = {True: "yes", False: "**no**", None: "not known"}
+    words = {True: "yes", False: "**no**", None: "not decided"}
     rows = [(t.name, t.measured or NOT_RUN, words[t.met]) for t in found]
     return table([("target", "measured", "met"), *rows])
 
@@ -263,57 +310,115 @@ def targets_table(found: Sequence[Target]) -> str:
 # --- Tables ---
 
 
-def headline(results: Results) -> str:
-    """The first paragraph."""
-    sentences = [
-        gains("Fine-tuned on CamVid's own split", results.get("official", ())),
-        gains("From scratch", results.get("from_scratch", ())),
+@dataclass(frozen=True)
+class Answer:
+    """A row of the headline.
+
+    Attributes:
+        where: the pictures, and the nets.
+        units: what the values of the differences are, and how many.
+        ce: cross-entropy's mean mIoU, in percent.
+        gains: over it, of the plain and of the chosen form.
+    """
+
+    where: str
+    units: str
+    ce: float
+    gains: tuple[Difference, Difference]
+
+
+def answers(results: Results) -> list[Answer]:
+    """What has pairs enough to be said first."""
+    found = [
+        of_pairs("CamVid's own split", results.get("official", ())),
         *(
-            gains(f"On {drive}, a drive left out of training", runs)
+            of_pairs(f"{drive}, a drive left out of training", runs)
             for drive, runs in by_fold(results.get("drives_on_accelerator", ())).items()
         ),
-        *(other_nets(results, fold) for fold in TABLE_1),
+        *(of_other_nets(results, fold) for fold in TABLE_1),
+        of_pairs("CamVid's own split, from scratch", results.get("from_scratch", ())),
     ]
-    return " ".join(filter(None, sentences)) or NOT_RUN
+    return [answer for answer in found if answer is not None]
 
 
-def other_nets(results: Results, fold: str) -> str:
-    """What the two gain on all nets but the main one, if pairs suffice."""
-    gained = other_nets_gains(results, fold)
-    best, plain = gained.get(BEST, ()), gained.get(PLAIN, ())
-    if min(len(best), len(plain)) < LEAST_PAIRS:
-        return ""
-    nets = sum(
-        has(runs, prefix + BEST, f"{prefix}ce")
-        for prefix, runs in of_nets(results, fold).values()
-        if prefix
-    )
-    return (
-        f"On {nets} other nets, judged on {fold}, the paper's loss changes it by "
-        f"{signed(mean_with_interval(plain))} points and the {BEST} form by "
-        f"{signed(mean_with_interval(best))} ({len(best)} pairs of all nets together)."
-    )
-
-
-def gains(where: str, runs: Sequence[Result]) -> str:
-    """What the plain and the chosen form gain over cross-entropy, if pairs suffice."""
-    if not has(runs, PLAIN, BEST, "ce"):
-        return ""
+def of_pairs(where: str, runs: Sequence[Result]) -> Answer | None:
+    """The main net's gains, if pairs suffice: of those that all three arms have."""
     values = by_arm(runs, MEAN_IOU)
+    if not has(runs, *HEADLINE):
+        return None
     common = set.intersection(*(set(values[arm]) for arm in HEADLINE))
     if len(common) < LEAST_PAIRS:
-        return ""
+        return None
     values = {
         arm: {pair: value for pair, value in values[arm].items() if pair in common}
         for arm in HEADLINE
     }
-    plain, best = (difference(values, arm, "ce") for arm in (PLAIN, BEST))
     ce = mean_with_interval(list(values["ce"].values())).mean
-    pairs = f"mean and 95 % interval of {len(best.values)} pairs"
-    return (
-        f"{where}, cross-entropy reaches {ce:.1f} % mIoU; the paper's loss changes it "
-        f"by {signed(plain)} points and the {BEST} form by {signed(best)} ({pairs})."
-    )
+    gains = difference(values, PLAIN, "ce"), difference(values, BEST, "ce")
+    return Answer(where, f"{len(common)} pairs", ce, gains)
+
+
+def of_other_nets(results: Results, fold: str) -> Answer | None:
+    """The gains on all nets but the main one, each net a value: the mean of its pairs.
+
+    Pairs of a net are no sample of nets.
+    """
+    whole = [
+        {arm: float(np.mean(gains[arm])) for arm in HEADLINE}
+        for prefix, runs in of_nets(results, fold).values()
+        if prefix and set(HEADLINE) <= set(gains := net_gains(runs, prefix))
+    ]
+    if len(whole) < LEAST_FOR_INTERVAL:
+        return None
+    ce, plain, best = (mean_with_interval([n[arm] for n in whole]) for arm in HEADLINE)
+    where = "other nets, " + ("CamVid's own split" if fold == OFFICIAL else fold)
+    return Answer(where, f"{len(whole)} nets", ce.mean, (plain, best))
+
+
+def headline(results: Results) -> str:
+    """Markdown: a row a place, with p values that Holm's method corrects for all."""
+    found = answers(results)
+    if not found:
+        return NOT_RUN
+    corrected = iter(holm([g.p_value for answer in found for g in answer.gains]))
+    rows = [
+        ("judged on", "n", "CE", "the paper's loss", "p", "the chosen form", "p"),
+        *(
+            (
+                answer.where,
+                answer.units,
+                f"{answer.ce:.1f}",
+                *(
+                    text
+                    for gain in answer.gains
+                    for text in (signed(gain), _p(next(corrected)))
+                ),
+            )
+            for answer in found
+        ),
+    ]
+    return table(rows)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def arms_table() -> str:
+    """Markdown: the arms of `CHOSEN`."""
+    rows = [("arm", "what it is", "settings", "learning rate")]
+    for name, ((_, options), rate) in CHOSEN.items():
+        settings = ", ".join(
+            f"{key} {_setting(value)}" for key, value in options.items()
+        )
+        rows.append((name, MEANING[name], settings, f"{rate:g}"))
+    return table(rows)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"{min(value):g} to {max(value):g}"
+    return str(value)
 
 
 def all_tables(runs: Sequence[Result], baseline: str) -> list[str]:
@@ -337,28 +442,29 @@ def net_gains(runs: Sequence[Result], prefix: str) -> dict[str, tuple[float, ...
     return found
 
 
-def other_nets_gains(results: Results, fold: str) -> dict[str, list[float]]:
-    """`net_gains` of all nets of Table 1 but the main one, as one sample."""
+def other_nets_means(results: Results, fold: str) -> dict[str, list[float]]:
+    """The means of `net_gains`, of all nets of Table 1 but the main one."""
     found: dict[str, list[float]] = {}
     for prefix, runs in of_nets(results, fold).values():
         if prefix:
             for arm, gains in net_gains(runs, prefix).items():
-                found.setdefault(arm, []).extend(gains)
+                found.setdefault(arm, []).append(float(np.mean(gains)))
     return found
 
 
 def table_1(results: Results, fold: str) -> str:
     """Table 1's shape: a row a net; mean mIoU of CE, and over it CE + CRF, LS, ....
 
-    The last row has the pairs of all nets but the main one.
+    The last row has the means of all nets but the main one. Where fewer pairs have an
+    arm than have cross-entropy their number is in parentheses.
     """
     gains: dict[str, Mapping[str, Sequence[float]]] = {
         net: net_gains(runs, prefix)
         for net, (prefix, runs) in of_nets(results, fold).items()
     }
-    gains["all but the first"] = other_nets_gains(results, fold)
+    gains["mean of the other nets"] = other_nets_means(results, fold)
     rows = [_table_1_row(title, of_net) for title, of_net in gains.items()]
-    return table([["net", "pairs", *WITH_CRF], *rows])
+    return table([["net", "n", *WITH_CRF], *rows])
 
 
 def _table_1_row(title: str, gains: Mapping[str, Sequence[float]]) -> list[str]:
@@ -368,8 +474,14 @@ def _table_1_row(title: str, gains: Mapping[str, Sequence[float]]) -> list[str]:
         mean_with_interval(gains[arm]) if arm in gains else None for arm in WITH_CRF
     )
     assert ce is not None
-    cells = ["" if gain is None else signed(gain) for gain in others]
-    return [title, str(len(ce.values)), f"{ce.mean:.2f}", *cells]
+    count = len(ce.values)
+    cells = ["" if gain is None else _counted(gain, count) for gain in others]
+    return [title, str(count), f"{ce.mean:.2f}", *cells]
+
+
+def _counted(gain: Difference, of: int) -> str:
+    count = len(gain.values)
+    return signed(gain) if count == of else f"{signed(gain)} ({count})"
 
 
 def net_tables(results: Results, fold: str) -> list[str]:
@@ -453,7 +565,7 @@ def costs_table(results: Results) -> str:
     for name, make in SWEEPS.items():
         names = {trial.name for trial in make()}
         runs = results.get(name, ())
-        ours = [run for run in runs if name_of(run) in names]
+        ours = [r for r in runs if name_of(r) in names and "borrowed" not in r]
         hours = sum(run["training_seconds"] for run in ours) / 3600
         command = f"`python -m experiments run {name} --data-dir CAMVID`"
         if name in ON_ACCELERATOR:
@@ -462,101 +574,205 @@ def costs_table(results: Results) -> str:
     return table(rows)
 
 
+def mixed_pairs(results: Results) -> str:
+    """Which pairs have runs of other machines, versions or switches than the baseline.
+
+    Empty where there are none.
+    """
+    found = []
+    for sweep, runs in results.items():
+        made = {(r["arm"], pair_of(r)): _made_by(r) for r in runs}
+        baselines = {
+            pair: by for (a, pair), by in made.items() if a == BASELINES[sweep]
+        }
+        others = [
+            f"{arm}-{pair[0]}-{pair[1]}"
+            for (arm, pair), by in made.items()
+            if baselines.get(pair, by) != by
+        ]
+        if others:
+            found.append(f"{sweep}: {', '.join(sorted(others))}")
+    if not found:
+        return ""
+    return wrapped(
+        "Runs that record another machine, version or switch of oneDNN than the run "
+        "that they are held against: " + "; ".join(found) + "."
+    )
+
+
+def _made_by(run: Result) -> tuple[Any, ...]:
+    versions = run.get("versions", {})
+    known = tuple(versions.get(name) for name in ("tensorflow", "keras"))
+    return (run.get("machine"), run.get("onednn"), *known)
+
+
 def name_of(run: Result) -> str:
     """The name of the trial that a run is of."""
     return f"{run['arm']}-{run['fold']}-{run['seed']}"
 
 
-# --- Document ---
+# --- Documents ---
+
+HISTORY = {
+    "One pair of the first settings": ("first_official",),
+    "On an accelerator": (
+        "official_on_accelerator",
+        "from_scratch_on_accelerator",
+        "official_on_h200",
+        "starts_on_h200",
+    ),
+    "An earlier part of the tuning": ("earlier_tuning",),
+    "Forms that were looked at first": ("first_forms",),
+    "Further forms": ("further_forms",),
+    "The first look": ("first_look",),
+}
+"""What led to the rest: by title, the sweeps. The second document alone has them."""
 
 
 def sections(results: Results) -> dict[str, list[str]]:
-    """The paragraphs of tables by title; empty where the runs are missing."""
+    """The first document's paragraphs of tables by title; empty without runs."""
 
     def tables(sweep: str) -> list[str]:
         if sweep not in results:
             return []
-        return all_tables(results[sweep], BASELINES[sweep])
-
-    def tables_by_fold(sweep: str, where: str) -> list[str]:
-        return [
-            text
-            for fold, runs in by_fold(results.get(sweep, ())).items()
-            for text in (f"{fold}, {where}:", *all_tables(runs, BASELINES[sweep]))
-        ]
+        return [paired_table(results[sweep], BASELINES[sweep], MAIN)]
 
     official = results.get("official", ())
     return {
         "CamVid's own split": tables("official"),
         "From scratch": tables("from_scratch"),
         "Drives left out": [
-            *tables_by_fold("drives_on_accelerator", "on an accelerator"),
-            *tables_by_fold("drives", "on two cores"),
+            text
+            for where, runs in of_drives(results)
+            for text in (f"{where}:", paired_table(runs, "ce", MAIN))
         ],
         "Every loss on a drive left out": tables("losses_on_a_drive"),
         "Nets": [
             text
             for fold, (_, others) in TABLE_1.items()
             if others in results
-            for text in (
-                f"Judged on {fold}:",
-                table_1(results, fold),
-                *net_tables(results, fold),
-            )
+            for text in (f"Judged on {fold}:", table_1(results, fold))
         ],
         "Times": [table_4(official)] if official else [],
         "Heaviside functions": tables("heavisides"),
         "Sensitivity": tables("sensitivity"),
         "Annealing and variants": tables("variants"),
         "At output stride 8": tables("at_stride_8"),
-        "Pictures at their own size": tables("full_size"),
         "Tuning": [tuning_table(results)] if "tuning" in results else [],
-        "One pair of the first settings": tables("first_official"),
-        "On an accelerator": [
-            *tables("official_on_accelerator"),
-            *tables("from_scratch_on_accelerator"),
-            *tables("official_on_h200"),
-            *tables("starts_on_h200"),
-        ],
-        "An earlier part of the tuning": tables("earlier_tuning"),
-        "Forms that were looked at first": tables("first_forms"),
-        "Further forms": tables("further_forms"),
         "Leading forms from three starts": tables("strongest_forms"),
-        "The first look": tables("first_look"),
+        "Pictures at their own size": tables("full_size"),
     }
+
+
+def of_drives(results: Results) -> list[tuple[str, list[Result]]]:
+    """The runs of each drive left out, and where they ran."""
+    return [
+        (f"{fold}, {where}", runs)
+        for sweep, where in (
+            ("drives_on_accelerator", "on an accelerator"),
+            ("drives", "on two cores"),
+        )
+        for fold, runs in by_fold(results.get(sweep, ())).items()
+    ]
+
+
+def sections_in_full(results: Results) -> dict[str, list[str]]:
+    """The second document's paragraphs by title: all figures of every sweep."""
+
+    def tables(*sweeps: str) -> list[str]:
+        return [
+            text
+            for sweep in sweeps
+            if sweep in results
+            for text in all_tables(results[sweep], BASELINES[sweep])
+        ]
+
+    return {
+        "CamVid's own split": tables("official"),
+        "From scratch": tables("from_scratch"),
+        "Drives left out": [
+            text
+            for where, runs in of_drives(results)
+            for text in (f"{where}:", *all_tables(runs, "ce"))
+        ],
+        "Every loss on a drive left out": tables("losses_on_a_drive"),
+        "Nets": [text for fold in TABLE_1 for text in net_tables(results, fold)],
+        "Heaviside functions": tables("heavisides"),
+        "Sensitivity": tables("sensitivity"),
+        "Annealing and variants": tables("variants"),
+        "At output stride 8": tables("at_stride_8"),
+        "Leading forms from three starts": tables("strongest_forms"),
+        "Pictures at their own size": tables("full_size"),
+    } | {title: tables(*sweeps) for title, sweeps in HISTORY.items()}
 
 
 def document(
     results: Results, notes: Mapping[str, str], images: Mapping[str, Sequence[str]]
 ) -> str:
-    """Returns the document.
+    """Returns the first document.
 
     Args:
         results: as `read_all` returns them.
-        notes: prose by a section's slug; "introduction" and "not_shown" too.
+        notes: prose by a section's slug; `ANSWER`, `INTRODUCTION`, `NOT_SHOWN` too.
         images: paths by a section's slug, relative to the document.
 
     Raises:
         ValueError: for notes of no section.
     """
     found = sections(results)
-    known = {INTRODUCTION, NOT_SHOWN, *map(slug, found)}
+    others = (ANSWER, INTRODUCTION, NOT_SHOWN)
+    known = {*others, *map(slug, found), *map(slug, HISTORY)}
     strangers = sorted(set(notes) - known)
     if strangers:
         raise ValueError(f"Expected notes of {sorted(known)}. Received: {strangers}")
     parts = [
         "# Results",
-        wrapped(headline(results)),
+        notes.get(ANSWER, ""),
+        headline(results),
         notes.get(INTRODUCTION, ""),
+        arms_table(),
         "## Targets",
         targets_table(targets(results)),
+        *titled(found, notes, images),
+        "## What was not shown",
+        notes.get(NOT_SHOWN, ""),
+        "## How to run it again",
+        costs_table(results),
+        mixed_pairs(results),
     ]
+    return joined(parts)
+
+
+def document_in_full(results: Results, notes: Mapping[str, str]) -> str:
+    """Returns the second document; see `document`."""
+    found = sections_in_full(results)
+    notes = {name: notes.get(name, "") for name in map(slug, HISTORY)}
+    return joined(
+        [
+            "# Results in full",
+            "All figures of every sweep, class by class too; what they say and how "
+            "they were made is in [Results](results.md).",
+            *titled(found, notes, {}),
+        ]
+    )
+
+
+def titled(
+    found: Mapping[str, Sequence[str]],
+    notes: Mapping[str, str],
+    images: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Sections with their titles, notes and images."""
+    parts = []
     for title, paragraphs in found.items():
         parts += [f"## {title}", notes.get(slug(title), "")]
         parts += paragraphs or [NOT_RUN]
         parts += [f"![{title}]({path})" for path in images.get(slug(title), ())]
-    parts += ["## What was not shown", notes.get(NOT_SHOWN, "")]
-    parts += ["## How to run it again", costs_table(results)]
+    return parts
+
+
+def joined(parts: Sequence[str]) -> str:
+    """A document of its parts, but for empty ones."""
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
@@ -571,7 +787,13 @@ def read_notes(folder: Path) -> dict[str, str]:
 
 
 def write_document(results: Path, notes: Path, path: Path) -> None:
-    """Writes the document and its plots, those in a folder of its name beside it."""
+    """Writes both documents, and the plots in a folder of the first one's name.
+
+    Args:
+        results: folder of the sweeps' results.
+        notes: folder of the notes.
+        path: of the first document; the other, "NAME_in_full", is written beside it.
+    """
     found = read_all(results)
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
@@ -581,7 +803,10 @@ def write_document(results: Path, notes: Path, path: Path) -> None:
     for image in sorted(folder.glob("*.png")):
         section = image.stem.split("-")[0]
         images.setdefault(section, []).append(f"{folder.name}/{image.name}")
-    path.write_text(document(found, read_notes(notes), images))
+    prose = read_notes(notes)
+    path.write_text(document(found, prose, images))
+    in_full = path.with_stem(f"{path.stem}_in_full")
+    in_full.write_text(document_in_full(found, prose))
 
 
 def drawings(results: Results) -> dict[str, Drawing]:
@@ -589,8 +814,8 @@ def drawings(results: Results) -> dict[str, Drawing]:
     drawn: dict[str, Drawing] = {}
     official = results.get("official", ())
     compared = {"camvids_own_split-differences": official}
-    of_drives = by_fold(results.get("drives_on_accelerator", ()))
-    compared |= {f"drives_left_out-{drive}": runs for drive, runs in of_drives.items()}
+    drives = by_fold(results.get("drives_on_accelerator", ()))
+    compared |= {f"drives_left_out-{drive}": runs for drive, runs in drives.items()}
     for name, runs in compared.items():
         if runs:
             drawn[name] = plots.differences(runs, "ce", SHORT)

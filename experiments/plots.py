@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report import LEAST_FOR_INTERVAL, Result, by_arm
 from experiments.report import Figure as Quantity
-from experiments.report import Result, by_arm
 from experiments.statistics import paired_difference
 
 WIDTH = 8.0
@@ -28,7 +28,7 @@ CURVES = {
 def differences(
     results: Sequence[Result], baseline: str, quantities: Mapping[str, Quantity]
 ) -> Figure:
-    """A column a quantity, a row an arm: every pair, their mean and 95 % interval.
+    """A column a quantity, a row an arm: every pair, the mean, of three the interval.
 
     Args:
         results: of a sweep.
@@ -49,7 +49,7 @@ def differences(
             axes.plot(
                 found.values, [row] * len(found.values), "o", color=COLOURS[1], ms=3
             )
-            if len(found.values) > 1:
+            if len(found.values) >= LEAST_FOR_INTERVAL:
                 axes.plot(found.interval, [row, row], color="k", lw=1.2)
             axes.plot(found.mean, row, "|", color="k", ms=10, mew=1.5)
         axes.axvline(0, color="k", lw=0.8, ls="--")

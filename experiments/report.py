@@ -23,8 +23,22 @@ Figure = Callable[[Result], float | None]
 """What is reported of an evaluation, in [0, 1]."""
 
 
+THINGS = ("pole", "sign", "car", "pedestrian", "bicyclist")
+"""CamVid's classes of single objects. Most of what `evaluate` counts as small objects
+are pieces of buildings, pavement and other ground."""
+
+LEAST_FOR_INTERVAL = 3
+"""Pairs. The interval of two is thirteen times as wide as they are apart."""
+
+
 def _trimap(width: int) -> Figure:
     return lambda evaluation: evaluation["trimap_mean_iou"][str(width)]
+
+
+def _small_things(evaluation: Result) -> float | None:
+    recalls = [evaluation["class_small_object_recall"].get(name) for name in THINGS]
+    known = [recall for recall in recalls if recall is not None]
+    return sum(known) / len(known) if known else None
 
 
 FIGURES: dict[str, Figure] = {
@@ -33,6 +47,7 @@ FIGURES: dict[str, Figure] = {
     **{f"trimap {width} px": _trimap(width) for width in TRIMAP_WIDTHS},
     "boundary IoU": lambda e: e["boundary_iou"],
     "small objects": lambda e: e["small_object_recall"],
+    "small things": _small_things,
     "accuracy": lambda e: e["pixel_accuracy"],
 }
 """The columns of tables, shown in percent."""
@@ -44,27 +59,36 @@ def read_results(folder: Path) -> list[Result]:
     Raises:
         FileNotFoundError: if there is none.
     """
-    paths = sorted(folder.glob("*.json"))
-    if not paths:
+    results = _read(folder)
+    if not results:
         raise FileNotFoundError(
             f"Expected a sweep's results. Received: none in {folder}"
         )
-    return [read_json(path) for path in paths]
+    return results
+
+
+def _read(folder: Path) -> list[Result]:
+    return [read_json(path) for path in sorted(folder.glob("*.json"))]
 
 
 def read_sweep(folder: Path, name: str) -> list[Result]:
     """Reads a sweep of a folder of results, with what it borrows, see `BORROWED`.
 
-    Nothing is borrowed of folds that the sweep does not have.
+    What is borrowed says so, as "borrowed". Nothing is of folds that the sweep does not
+    have.
+
+    Raises:
+        FileNotFoundError: if there is none of the sweep's own.
     """
     runs = read_results(folder / name)
-    if name in BORROWED:
-        sweep, arm = BORROWED[name]
-        folds = {run["fold"] for run in runs}
-        others = read_results(folder / sweep)
-        others = [run for run in others if run["arm"] == arm and run["fold"] in folds]
-        runs += [{**run, "arm": "ce"} for run in others]
-    return runs
+    folds = {run["fold"] for run in runs}
+    return runs + [
+        {**run, "arm": arm, "borrowed": sweep}
+        for arm, sources in BORROWED.get(name, {}).items()
+        for sweep, theirs in sources
+        for run in _read(folder / sweep)
+        if run["arm"] == theirs and run["fold"] in folds
+    ]
 
 
 def pair_of(result: Result) -> Pair:
@@ -72,7 +96,7 @@ def pair_of(result: Result) -> Pair:
 
     A start that is trained again, on another machine or with more threads, is not quite
     the same. The first sweeps did not note what their runs began with. What begins
-    without a start has the weights that its seed decides, on any machine.
+    without a start has the weights that its seed decides, and is a pair by its seed.
     """
     began = "" if result["start"] is None else result.get("initial_weights", "")
     return result["fold"], result["seed"], began
@@ -144,8 +168,8 @@ def difference(
 
 
 def signed(difference: Difference) -> str:
-    """A difference with its interval, where more than one pair gives one."""
-    if len(difference.values) < 2:
+    """A difference with its interval, where there are pairs enough for one."""
+    if len(difference.values) < LEAST_FOR_INTERVAL:
         return f"{difference.mean:+.2f}"
     low, high = difference.interval
     return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -34,6 +34,19 @@ class Difference:
         """Its ends."""
         return self.mean - self.half_width, self.mean + self.half_width
 
+    @property
+    def p_value(self) -> float:
+        """Of Student's two-sided test that the mean is zero; 1 for a single value."""
+        if len(self.values) < 2:
+            return 1.0
+        if self.half_width == 0:
+            return float(self.mean == 0)
+        degrees = len(self.values) - 1
+        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+        return float(
+            2 * stats.t.sf(abs(self.mean) * quantile / self.half_width, degrees)
+        )
+
 
 def paired_difference(
     ours: Mapping[Pair, float], theirs: Mapping[Pair, float]
@@ -67,3 +80,23 @@ def mean_with_interval(values: Sequence[float]) -> Difference:
         quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
         half_width = quantile * float(np.std(values, ddof=1)) / math.sqrt(count)
     return Difference(tuple(values), float(np.mean(values)), half_width)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects the p values of several tests for their number.
+
+    Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    Args:
+        p_values: in [0, 1].
+
+    Returns:
+        Those corrected, in the same order, in [0, 1].
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected

@@ -29,6 +29,7 @@ def result(arm: str, seed: int, mean_iou: float, **changes: Any) -> dict[str, An
         "trimap_mean_iou": {str(w): mean_iou / 2 for w in (1, 3, 5, 10)},
         "boundary_iou": mean_iou,
         "small_object_recall": 0.3,
+        "class_small_object_recall": {"car": 0.3, "pole": None, "sky": 0.9},
         "pixel_accuracy": 0.9,
         "class_iou": {"sky": mean_iou},
         "seconds_per_image": {"net": 0.4, "crf": 0.1},

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 
 from made_up_results import result
 
-from experiments import document
+from experiments import document, report
 from experiments.sweeps import (
     CHOSEN,
     FEWER_SEEDS,
@@ -43,6 +43,12 @@ OFFICIAL = pairs({"ce": (0, 0), "plain": (1.1, 1.2), BEST: (4, 5)})
 @pytest.fixture(autouse=True)
 def _two_pairs_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "LEAST_PAIRS", 2)
+    monkeypatch.setattr(report, "LEAST_FOR_INTERVAL", 2)
+    monkeypatch.setattr(document, "LEAST_FOR_INTERVAL", 2)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
 def found(results: dict[str, Any]) -> dict[str, document.Target]:
@@ -53,14 +59,16 @@ def test_targets_without_runs_are_not_known() -> None:
     for target in document.targets({}):
         assert (target.measured, target.met) == ("", None)
     table = document.targets_table(document.targets({}))
-    assert table.count(document.NOT_RUN) == table.count("not known") == 9
+    assert table.count(document.NOT_RUN) == table.count("not decided") == 11
 
 
 def test_a_gain_is_held_to_its_mean() -> None:
     target = document.gain_target("it", OFFICIAL, 4.0)
-    # t(1) = 12.7062 at 95 %, s/√2 = 0.5.
-    assert (target.measured, target.met) == ("+4.50 [-1.85, +10.85]", True)
-    assert document.gain_target("it", OFFICIAL, 4.6).met is False
+    # t(1) = 12.7062 at 95 %, s/√2 = 0.5: zero is within the interval.
+    assert (target.measured, target.met) == ("+4.50 [-1.85, +10.85]", False)
+    surer = pairs({"ce": (0, 0), BEST: (4.4, 4.6)})
+    assert document.gain_target("it", surer, 4.0).met is True
+    assert document.gain_target("it", surer, 4.6).met is False
 
 
 def test_few_pairs_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,13 +80,14 @@ def test_few_pairs_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_headlines_cross_entropy_is_of_the_pairs_compared() -> None:
     other = result("ce", 7, 0.9)
-    text = document.headline({"official": [*OFFICIAL, other]})
-    assert "cross-entropy reaches 50.0 % mIoU" in text
+    (answer,) = document.answers({"official": [*OFFICIAL, other]})
+    assert (answer.ce, answer.units) == (50, "2 pairs")
 
 
 def test_few_pairs_are_no_headline() -> None:
     first = [run for run in OFFICIAL if run["seed"] == 0]
     assert document.headline({"official": first}) == document.NOT_RUN
+    assert document.headline({}) == document.NOT_RUN
 
 
 def test_nets_count_where_the_interval_lies_above_zero() -> None:
@@ -111,37 +120,48 @@ def test_a_drive_has_a_table_1_of_its_own_and_of_its_runs_alone() -> None:
     results[others] = [{**run, "arm": f"{NETS[0]}.{run['arm']}"} for run in OFFICIAL]
     rows = document.table_1(results, UNLIKE).splitlines()[2:]
     for row, net in zip(rows, (start_arm(), NETS[0]), strict=False):
-        cells = [cell.strip() for cell in row.split("|")[1:-1]]
-        assert cells[:3] == [net, "2", "50.00"]
-        assert cells[-2] == "+4.50 [-1.85, +10.85]"
+        assert cells(row)[:3] == [net, "2", "50.00"]
+        assert cells(row)[-2] == "+4.50 [-1.85, +10.85]"
     results[others] += [
         {**run, "arm": f"{NETS[1]}.{run['arm']}"}
         for run in pairs({"ce": (0,), "plain": (4.2,)})
     ]
-    last = document.table_1(results, UNLIKE).splitlines()[-1]
-    cells = [cell.strip() for cell in last.split("|")[1:-1]]
-    # Of 1.1, 1.2 and 4.2: s = 1.761, t(2) = 4.3027 at 95 %.
-    assert cells[:2] == ["all but the first", "3"]
-    assert cells[4] == "+2.17 [-2.21, +6.54]"
+    last = cells(document.table_1(results, UNLIKE).splitlines()[-1])
+    # Of the nets' means, 1.15 and 4.2: s/√2 = 1.525, t(1) = 12.7062 at 95 %.
+    assert last[:2] == ["mean of the other nets", "2"]
+    assert last[4] == "+2.68 [-16.70, +22.05]"
+    # Of one net alone.
+    assert last[6] == "+4.50 (1)"
     title, figures, *_ = document.net_tables(results, UNLIKE)
     assert title == f"{NETS[0]}, {UNLIKE}:"
     assert f"| {NETS[0]}.ce " in figures
 
 
 def test_boundaries_have_to_gain_more_than_the_whole() -> None:
-    assert document.trimap_target(OFFICIAL).met is False
+    # Half of 4 and of 5 less 4 and 5: −2.25, s/√2 = 0.25, t(1) = 12.7062.
+    target = document.trimap_target(OFFICIAL)
+    assert (target.measured, target.met) == ("-2.25 [-5.43, +0.93]", None)
+    even = pairs({"ce": (0, 0), BEST: (4, 4.1)})
+    assert document.trimap_target(even).met is False
     wider = {str(width): 0.9 for width in (1, 3, 5, 10)}
-    runs = [*OFFICIAL[:4], *pairs({BEST: (4, 5)}, trimap_mean_iou=wider)]
+    runs = [*even[:2], *pairs({BEST: (4, 4.1)}, trimap_mean_iou=wider)]
     assert document.trimap_target(runs).met is True
 
 
 def test_small_objects_have_to_be_found_more_often() -> None:
-    for ours, met in ((0.4, True), (0.2, False)):
+    for ours, met in ((0.4, True), (0.3, None), (0.2, False)):
+        found = {"car": ours, "building": 0.3}
         runs = [
             *pairs({"ce": (0, 0)}, small_object_recall=0.3),
-            *pairs({BEST: (4, 5)}, small_object_recall=ours),
+            *pairs(
+                {BEST: (4, 5)},
+                small_object_recall=ours,
+                class_small_object_recall=found,
+            ),
         ]
         assert document.small_objects_target(runs).met is met
+        things = document.small_objects_target(runs, figure="small things")
+        assert (things.name, things.met) == (f"{BEST}: recall of small things up", met)
 
 
 def test_a_class_is_lost_where_its_interval_lies_below_zero() -> None:
@@ -156,57 +176,95 @@ def test_a_class_is_lost_where_its_interval_lies_below_zero() -> None:
     assert target.met is False
     assert target.measured.startswith("sky -4.95 [")
     assert document.classes_target(runs(0.4, 0.5)).met is True
+    # One class of eleven: p = 0.006 of itself, and 0.07 of them all.
+    others = {f"class {index}": 0.5 for index in range(10)}
+    noisy = [
+        {**run, "evaluation": {**run["evaluation"], "class_iou": {**iou, **others}}}
+        for run in runs(0.45, 0.451)
+        for iou in [run["evaluation"]["class_iou"]]
+    ]
+    target = document.classes_target(noisy)
+    assert (target.measured[:9], target.met) == ("sky -4.95", None)
 
 
 def test_ahead_of_all_others_is_known_once_all_have_run() -> None:
     arms = {name: (0.0, 1.0) for name in CHOSEN if name not in ("ce", BEST)}
     runs = pairs({"ce": (0, 0), **arms, BEST: (4, 5)})
-    complete = len(CHOSEN) == len(TUNED) + 1
-    assert document.losses_target(runs).met is (True if complete else None)
-    target = document.losses_target([*runs, *pairs({BEST: (-1, -1)})])
-    assert target.met is False
-    assert target.measured.startswith("-1")
+    assert len(CHOSEN) == len(TUNED) + 1
+    target = document.losses_target(runs)
+    assert (target.measured[:5], target.met) == ("+4.00", True)
+    assert document.losses_target(runs[:-4]).met is None
+    behind = document.losses_target([*runs, *pairs({BEST: (-1, 0)})])
+    assert (behind.measured[:5], behind.met) == ("-1.00", False)
+    assert document.losses_target([*runs, *pairs({BEST: (0, 2)})]).met is None
 
 
 def test_the_crf_of_cross_entropy_is_a_rival() -> None:
     refined = result("ce", 0, 0.52)["evaluation"]
     runs = [{**run, "crf_evaluation": refined} for run in OFFICIAL[:2]]
+    # 2 and 3: s/√2 = 0.5, t(1) = 12.7062.
     target = document.crf_target([*runs, *OFFICIAL[2:]])
-    assert target.measured.startswith("+2.50")
-    assert target.met is True
+    assert (target.measured, target.met) == ("+2.50 [-3.85, +8.85]", None)
+    target = document.crf_target([*runs, *pairs({BEST: (4, 4.1)})])
+    assert (target.measured[:5], target.met) == ("+2.05", True)
 
 
-def test_the_headline_has_means_and_intervals() -> None:
-    text = document.headline({"official": OFFICIAL})
-    assert "cross-entropy reaches 50.0 % mIoU" in text
-    assert f"{BEST} form by +4.50 [-1.85, +10.85]" in text
-    assert "2 pairs" in text
-    assert document.headline({}) == document.NOT_RUN
+def test_the_headline_has_intervals_and_p_values_corrected_for_all() -> None:
+    lines = document.headline({"official": OFFICIAL}).splitlines()
+    (row,) = map(cells, lines[2:])
+    # t = 1.15/0.05 and 4.5/0.5 with 1 degree: p = 0.0277, twice that, and 0.0704.
+    assert row == [
+        "CamVid's own split",
+        "2 pairs",
+        "50.0",
+        "+1.15 [+0.51, +1.79]",
+        "0.055",
+        "+4.50 [-1.85, +10.85]",
+        "0.070",
+    ]
+    even = pairs({"ce": (0, 0), "plain": (1, 1), BEST: (2, 2)})
+    row = cells(document.headline({"official": even}).splitlines()[2])
+    assert row[4] == row[6] == "< 0.001"
 
 
 def test_a_headline_is_of_the_pairs_that_all_have_and_names_their_drives() -> None:
     runs = pairs({"ce": (0, 0, 9), "plain": (1, 2, 3), BEST: (3, 5)})
     drives = [{**run, "fold": fold} for fold in "BA" for run in runs]
-    text = document.headline({"drives_on_accelerator": drives})
-    for fold in "AB":
-        assert f"On {fold}, a drive left out of training, cross-entropy" in text
-    assert text.count("cross-entropy reaches 50.0 %") == 2
-    assert text.count("by +1.50 [-4.85, +7.85] points and") == 2
-    assert text.count("by +4.00 [-8.71, +16.71] (mean and") == 2
-    assert text.count("of 2 pairs") == 2
+    found = document.answers({"drives_on_accelerator": drives})
+    for answer, fold in zip(found, "AB", strict=True):
+        assert answer.where == f"{fold}, a drive left out of training"
+        assert (answer.units, answer.ce) == ("2 pairs", 50)
+        assert [gain.mean for gain in answer.gains] == pytest.approx([1.5, 4])
 
 
-def test_other_nets_are_in_the_headline_together() -> None:
+def test_other_nets_are_in_the_headline_each_as_one_value() -> None:
     nets = [
-        {**run, "arm": f"{net}.{run['arm']}"} for net in NETS[:2] for run in OFFICIAL
+        {**run, "arm": f"{net}.{run['arm']}"}
+        for net, gains in zip(NETS, ((4, 5), (1,), ()), strict=False)
+        for run in pairs({"ce": (0, 0), "plain": (1, 1), BEST: gains})
     ]
     others = {document.TABLE_1[UNLIKE][1]: nets}
-    text = document.headline({"official": OFFICIAL, **others})
-    assert f"On 2 other nets, judged on {UNLIKE}, the paper's loss" in text
-    # Of 4, 5, 4 and 5: s = 0.577, t(3) = 3.1824 at 95 %.
-    assert "balanced form by +4.50 [+3.58, +5.42] (4 pairs of all nets" in text
-    one = {name: runs[:1] for name, runs in others.items()}
-    assert "other nets" not in document.headline({"official": OFFICIAL, **one})
+    *_, answer = document.answers({"official": OFFICIAL, **others})
+    assert (answer.where, answer.units) == (f"other nets, {UNLIKE}", "2 nets")
+    assert answer.gains[1].values == pytest.approx((4.5, 1))
+    one = {name: runs[:6] for name, runs in others.items()}
+    assert document.answers(one) == []
+
+
+def test_arms_are_said_to_be_what_they_are() -> None:
+    lines = document.arms_table().splitlines()[2:]
+    assert [cells(line)[0] for line in lines] == list(CHOSEN)
+    of_plain = cells(lines[1])
+    assert of_plain[2:] == ["level_set_weight 2.8, normalization mean", "0.02"]
+
+
+def test_pairs_of_two_machines_are_named() -> None:
+    ours, theirs = ({**run, "machine": "a"} for run in OFFICIAL[1:3])
+    same = {"official": [ours, {**theirs, "seed": 1, "initial_weights": "1"}]}
+    assert document.mixed_pairs(same) == ""
+    runs = [{**run, "onednn": "1"} for run in OFFICIAL if run["arm"] == "plain"]
+    text = document.mixed_pairs({"official": [*OFFICIAL[:2], *runs]})
+    assert text.endswith("official: plain-official-0, plain-official-1.")
 
 
 def test_drives_have_targets_of_their_own() -> None:
@@ -215,10 +273,11 @@ def test_drives_have_targets_of_their_own() -> None:
         {"drives_on_accelerator": [{**run, "fold": "A"} for run in runs]}
     )
     of_drive = [target for target in found if target.name.endswith(" on A")]
-    gain, near, small, classes, lead = of_drive
+    gain, near, small, things, classes, lead = of_drive
     assert (gain.measured[:5], gain.met) == ("+4.50", True)
-    assert (near.measured[:5], near.met) == ("+2.25", False)
-    assert (small.measured[:5], small.met) == ("+0.00", False)
+    assert (near.measured[:5], near.met) == ("-2.25", False)
+    assert (small.measured[:5], small.met) == ("+0.00", None)
+    assert (things.measured[:5], things.met) == ("+0.00", None)
     assert classes.met is True
     assert lead.measured.endswith("over dice")
     assert lead.met is False
@@ -227,17 +286,12 @@ def test_drives_have_targets_of_their_own() -> None:
 def test_tables_have_the_shape_of_the_papers() -> None:
     lines = document.table_1({"official": OFFICIAL}, "official").splitlines()
     assert len(lines) == 2 + 1 + len(NETS) + 1
-    main = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    main = cells(lines[2])
     assert main[:3] == [start_arm(), "2", "50.00"]
     assert main[3:] == ["", "+1.15 [+0.51, +1.79]", "", "+4.50 [-1.85, +10.85]", ""]
     assert document.NOT_RUN in lines[3]
     lines = document.table_4(OFFICIAL).splitlines()
-    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
-        "ce",
-        "2",
-        "50.00",
-        "500",
-    ]
+    assert cells(lines[2]) == ["ce", "2", "50.00", "500"]
 
 
 def test_the_best_of_a_losses_trials_is_bold() -> None:
@@ -292,17 +346,25 @@ def test_the_baseline_from_scratch_is_the_start(results: Path) -> None:
     runs = document.read_all(results)["from_scratch"]
     assert sorted({run["arm"] for run in runs}) == sorted(HEADLINE)
     target = document.gain_target("it", runs, 3.0)
-    assert (target.measured[:5], target.met) == ("+3.50", True)
+    assert (target.measured, target.met) == ("+3.50 [-2.85, +9.85]", False)
 
 
 def test_the_document_is_written_with_its_plots(results: Path, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "not_shown.md").write_text("Other data sets.\n")
+    (notes / "answer.md").write_text("It depends.\n")
+    (notes / "the_first_look.md").write_text("At first.\n")
     path = tmp_path / "docs/results.md"
     document.write_document(results, notes, path)
     text = path.read_text()
-    assert text.startswith("# Results\n\nFine-tuned on CamVid's own split")
+    assert text.startswith("# Results\n\nIt depends.\n\n| judged on ")
+    in_full = (tmp_path / "docs/results_in_full.md").read_text()
+    assert "## The first look\n\nAt first.\n\nNot run." in in_full
+    assert "IoU class by class:" in in_full
+    assert "IoU class by class:" not in text
+    assert "trimap 1 px" in in_full
+    assert "The first look" not in text
     assert "## What was not shown\n\nOther data sets." in text
     assert f"## Drives left out\n\n{document.NOT_RUN}" in text
     images = sorted(p.stem for p in (tmp_path / "docs/results").glob("*.png"))

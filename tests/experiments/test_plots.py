@@ -31,14 +31,19 @@ def y_of(line: Line2D) -> np.ndarray:
 
 
 def test_differences_have_pairs_means_and_intervals() -> None:
-    drawing = plots.differences(RESULTS, "ce", {"mIoU": lambda e: e["mean_iou"]})
+    third = [result("ce", 2, 0.5), result("better", 2, 0.53)]
+    quantities = {"mIoU": lambda e: e["mean_iou"]}
+    drawing = plots.differences([*RESULTS, *third], "ce", quantities)
     (axes,) = drawing.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["better", "worse"]
     points, interval, mean = axes.lines[:3]
-    np.testing.assert_allclose(x_of(points), [2, 4])
-    # t(1) = 12.7062 at 95 %, s/√2 = 1.
-    np.testing.assert_allclose(x_of(interval), [3 - 12.7062, 3 + 12.7062], 1e-4)
+    np.testing.assert_allclose(x_of(points), [2, 4, 3])
+    # t(2) = 4.3027 at 95 %, s = 1.
+    half_width = 4.3027 / 3**0.5
+    np.testing.assert_allclose(x_of(interval), [3 - half_width, 3 + half_width], 1e-4)
     np.testing.assert_allclose(x_of(mean), [3])
+    # Two pairs have no interval.
+    assert [len(x_of(line)) for line in axes.lines[3:5]] == [2, 1]
 
 
 def test_curves_are_means_of_the_pairs() -> None:

@@ -6,6 +6,7 @@ import pytest
 from made_up_results import result
 
 from experiments.report import (
+    FIGURES,
     by_arm,
     class_figures,
     pair_of,
@@ -33,11 +34,26 @@ def test_differences_are_paired_and_sorted() -> None:
     assert [line[0] for line in lines[2:]] == ["ce", "better", "worse"]
     ce, better, worse = lines[2:]
     assert ce[1:3] == ["2", "55.00"]
-    # Differences 2 and 4: mean 3, s = √2, t(1) = 12.7062, half-width 12.7062.
-    assert better[1:3] == ["2", "+3.00 [-9.71, +15.71]"]
+    # Two pairs have no interval worth reading.
+    assert better[1:3] == ["2", "+3.00"]
     # The half of it, in trimaps.
-    assert better[4].startswith("+1.50")
+    assert better[4] == "+1.50"
     assert worse[1:3] == ["1", "-10.00"]
+
+
+def test_three_pairs_have_an_interval() -> None:
+    third = [result("ce", 2, 0.5), result("better", 2, 0.53)]
+    row = paired_table([*RESULTS, *third], "ce").splitlines()[3]
+    # Differences 2, 4 and 3: s = 1, t(2) = 4.3027, half-width 4.3027/√3.
+    assert "| 3     | +3.00 [+0.52, +5.48] |" in row
+
+
+def test_small_things_are_the_mean_of_those_classes_that_have_some() -> None:
+    found = {"car": 0.5, "sign": 0.1, "pole": None, "building": 1.0}
+    evaluation = result("ce", 0, 0.5, class_small_object_recall=found)["evaluation"]
+    assert FIGURES["small things"](evaluation) == pytest.approx(0.3)
+    evaluation["class_small_object_recall"] = {"building": 1.0, "pole": None}
+    assert FIGURES["small things"](evaluation) is None
 
 
 def test_classes_have_columns_of_their_own() -> None:
@@ -86,6 +102,19 @@ def test_starts_of_other_folds_are_not_borrowed(tmp_path: Path) -> None:
         ("balanced", "official"),
         ("ce", "official"),
     ]
+
+
+def test_what_other_sweeps_ran_of_an_arm_is_borrowed_and_says_so(
+    tmp_path: Path,
+) -> None:
+    write_json(tmp_path / "losses_on_a_drive/a.json", result("ce", 0, 0.5))
+    write_json(tmp_path / "heavisides/a.json", result("mahf", 0, 0.6))
+    write_json(tmp_path / "heavisides/b.json", result("hf", 0, 0.6))
+    ours, borrowed = read_sweep(tmp_path, "losses_on_a_drive")
+    assert (ours["arm"], ours.get("borrowed")) == ("ce", None)
+    assert (borrowed["arm"], borrowed["borrowed"]) == ("plain", "heavisides")
+    with pytest.raises(FileNotFoundError, match="a sweep's results"):
+        read_sweep(tmp_path, "sensitivity")
 
 
 def test_what_an_evaluation_lacks_is_left_out() -> None:

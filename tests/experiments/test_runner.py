@@ -10,7 +10,7 @@ import pytest
 
 from experiments import runner
 from experiments.runner import run_sweep
-from experiments.sweeps import BASELINES, BORROWED, SWEEPS
+from experiments.sweeps import BASELINES, BORROWED, RATE, SLOWER_CE, SWEEPS
 from experiments.trials import Trial
 from tf_levelset.datasets import load_dataset
 from tf_levelset.files import read_json
@@ -33,12 +33,25 @@ def test_sweeps_are_sound(name: str) -> None:
         assert trial.recipe.dataset == "camvid"
         build_loss(trial.recipe, trial.loss, ignore_class=255)
     arms = {trial.arm for trial in trials}
-    if name in BORROWED:
-        sweep, arm = BORROWED[name]
-        assert arm in {trial.arm for trial in SWEEPS[sweep]()}
-        assert "ce" not in arms
-    elif not name.startswith("starts"):
-        assert BASELINES[name] in arms
+    borrowed = BORROWED.get(name, {})
+    for sources in borrowed.values():
+        for sweep, arm in sources:
+            assert arm in {trial.arm for trial in SWEEPS[sweep]()}
+    if not name.startswith("starts"):
+        assert (BASELINES[name] in arms) != (BASELINES[name] in borrowed)
+
+
+@pytest.mark.parametrize("name", ["losses_on_a_drive", "sensitivity", "variants"])
+def test_what_is_borrowed_under_a_name_is_what_the_name_says(name: str) -> None:
+    ours = {(t.arm, t.pair): t.recipe for t in SWEEPS[name]()}
+    for arm, sources in BORROWED[name].items():
+        for sweep, theirs in sources:
+            for trial in SWEEPS[sweep]():
+                if trial.arm == theirs and (arm, trial.pair) in ours:
+                    assert ours[arm, trial.pair] == trial.recipe
+                elif trial.arm == theirs and arm in ("ce", SLOWER_CE):
+                    assert trial.loss == "ce"
+                    assert trial.recipe.learning_rate == RATE
 
 
 @pytest.mark.parametrize("name", sorted(SWEEPS))
