@@ -196,7 +196,7 @@ def class_list(entries: Sequence[Entry], where: str) -> ClassList:
 
     Raises:
         ValueError: for entries of several kinds, values out of range or used twice, a
-            name that is there twice, or fewer than two classes.
+            name that is there twice, fewer than two classes or more than 255.
     """
     _check_entries(entries, where)
     names = tuple(name for name, _ in entries if name != VOID)
@@ -238,12 +238,12 @@ def _check_entries(entries: Sequence[Entry], where: str) -> None:
     kinds = {len(v) for _, v in entries}
     if len(kinds) > 1:
         wrong.append("some entries with ids or colours and some without, or both kinds")
-    if len(names) < 2:
+    if not 2 <= len(names) <= IGNORE_CLASS:
         wrong.append(f"{len(names)} classes")
     if wrong:
         raise ValueError(
-            "Expected two classes or more, all with ids, all with colours or all "
-            f"without, each once, in {where}. Received: {'; '.join(wrong)}"
+            f"Expected 2 to {IGNORE_CLASS} classes, all with ids, all with colours "
+            f"or all without, each once, in {where}. Received: {'; '.join(wrong)}"
         )
 
 
@@ -317,22 +317,22 @@ def _of_split(
     """Returns the names of a split, and what is wrong with its list."""
     lists = {name: root / f"{name}.txt" for name in {*BY_FRACTION, split}}
     listed = {name: path for name, path in lists.items() if path.is_file()}
-    if not set(BY_FRACTION) & set(listed):
-        if split not in BY_FRACTION:
-            raise ValueError(
-                f"Expected `split` of {BY_FRACTION}, or a list {lists[split]}. "
-                f"Received: {split!r}"
-            )
-        held_out = set(_held_out(names, val_fraction, seed))
-        return [n for n in names if (n in held_out) == (split == "val")], []
-    if split not in listed:
+    if split in listed:
+        others = [listed[n] for n in BY_FRACTION if n in listed and n != split]
+        # Lists of other names may hold what train and val hold.
+        return _of_list(listed[split], names, others if split in BY_FRACTION else [])
+    if listed:
         raise FileNotFoundError(
             f"Expected a list of {split!r} at {lists[split]}, since others are there. "
             "Received: no such file"
         )
-    others = [listed[n] for n in BY_FRACTION if n in listed and n != split]
-    # Lists of other names may hold what train and val hold.
-    return _of_list(listed[split], names, others if split in BY_FRACTION else [])
+    if split not in BY_FRACTION:
+        raise ValueError(
+            f"Expected `split` of {BY_FRACTION}, or a list {lists[split]}. "
+            f"Received: {split!r}"
+        )
+    held_out = set(_held_out(names, val_fraction, seed))
+    return [n for n in names if (n in held_out) == (split == "val")], []
 
 
 def _of_list(

@@ -8,7 +8,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import is_whole
+from tf_levelset.checks import check_num_classes, is_number, is_whole
 from tf_levelset.models.inputs import preprocessed_input
 from tf_levelset.models.layers import SymmetricAveragePooling2D
 from tf_levelset.models.outputs import finished, logits_at_stride
@@ -118,10 +118,12 @@ def deeplab_largefov(
     Raises:
         ValueError: for arguments out of range, or weights of another architecture.
     """
-    if num_classes < 1 or dilation < 1 or not 0 <= dropout < 1:
+    check_num_classes(num_classes)
+    whole = is_whole(dilation) and dilation >= 1
+    if not whole or not (is_number(dropout) and 0 <= dropout < 1):
         raise ValueError(
-            "Expected num_classes ≥ 1, dilation ≥ 1 and 0 ≤ dropout < 1. Received: "
-            f"num_classes={num_classes}, dilation={dilation}, dropout={dropout}"
+            "Expected a whole dilation ≥ 1 and 0 ≤ dropout < 1. Received: "
+            f"dilation={dilation!r}, dropout={dropout!r}"
         )
     # --- Body ---
     images, x = preprocessed_input(OUTPUT_STRIDE)
@@ -197,11 +199,9 @@ def deeplab_resnet101(
     """
     rates = tuple(rates) if isinstance(rates, Sequence) else ()
     whole = all(is_whole(rate) and rate >= 1 for rate in rates)
-    if num_classes < 1 or len(rates) < 2 or not whole:
-        raise ValueError(
-            "Expected num_classes ≥ 1 and two or more rates ≥ 1. Received: "
-            f"num_classes={num_classes}, rates={rates}"
-        )
+    check_num_classes(num_classes)
+    if len(rates) < 2 or not whole:
+        raise ValueError(f"Expected two or more rates ≥ 1. Received: {rates}")
     # --- Body ---
     images, x = preprocessed_input(OUTPUT_STRIDE)
     x = resnet101(

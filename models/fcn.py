@@ -14,6 +14,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
+from tf_levelset.checks import check_num_classes, is_number
 from tf_levelset.models.inputs import preprocessed_input
 from tf_levelset.models.layers import Upsample2x
 from tf_levelset.models.outputs import finished, logits_at_stride
@@ -84,7 +85,7 @@ def fcn_vgg16(
         ValueError: for arguments out of range, or weights of another architecture.
     """
     _check(num_classes, stride)
-    if not 0 <= dropout < 1:
+    if not (is_number(dropout) and 0 <= dropout < 1):
         raise ValueError(f"Expected 0 ≤ dropout < 1. Received: dropout={dropout!r}")
     # --- Body ---
     images, x = preprocessed_input(COARSEST_STRIDE)
@@ -212,11 +213,9 @@ def _fused_scores(
 
 
 def _check(num_classes: int, stride: int) -> None:
-    if num_classes < 1 or stride not in OUTPUT_STRIDES:
-        raise ValueError(
-            f"Expected num_classes ≥ 1 and a stride of {OUTPUT_STRIDES}. Received: "
-            f"num_classes={num_classes}, stride={stride}"
-        )
+    check_num_classes(num_classes)
+    if stride not in OUTPUT_STRIDES:
+        raise ValueError(f"Expected a stride of {OUTPUT_STRIDES}. Received: {stride!r}")
 
 
 fcn32s_vgg16 = partial(fcn_vgg16, stride=32)

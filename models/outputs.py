@@ -6,6 +6,7 @@ from os import PathLike
 
 import keras
 
+from tf_levelset.checks import is_number
 from tf_levelset.models.layers import (
     CropToStride,
     ResizeToImage,
@@ -98,7 +99,7 @@ def at_input_size(model: keras.Model, input_scale: float = 1.0) -> keras.Model:
         ValueError: if `input_scale` is not positive, or the model has no logits at
             output stride.
     """
-    if not input_scale > 0:
+    if not (is_number(input_scale) and 0 < input_scale < float("inf")):
         raise ValueError(
             f"Expected `input_scale` to be positive. Received: {input_scale!r}"
         )

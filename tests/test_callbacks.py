@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_levelset import CrossEntropyLevelSetLoss
+from tf_levelset import CrossEntropyLevelSetLoss, compat
 from tf_levelset.callbacks import WeightRamp
 
 
@@ -84,17 +84,69 @@ def test_a_ramp_trains_as_a_loss_of_each_steps_weight() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_ramp_goes_on_where_it_was() -> None:
-    weight = tf.Variable(0.0, trainable=False)
-    ramp = WeightRamp(weight, 1.0, steps=10, start=5)
-    ramp.on_train_batch_begin(0)
-    assert float(weight) == pytest.approx(0.5)
+class Heard(keras.callbacks.Callback):
+    """What a variable was in each step."""
+
+    def __init__(self, weight: Any) -> None:
+        super().__init__()
+        self.weight = weight
+        self.values: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.values.append(float(self.weight))
+
+
+def heard(
+    trained: keras.Model, weight: Any, steps: int, *, full: float = 1.0
+) -> list[float]:
+    """The weights of some steps of a ramp over ten."""
+    batches = tf.data.Dataset.from_tensors(batch()).repeat(steps)
+    listener = Heard(weight)
+    callbacks = [WeightRamp(weight, full, steps=10), listener]
+    trained.fit(batches, verbose=0, shuffle=False, callbacks=callbacks)
+    return listener.values
+
+
+def variables() -> list[Any]:
+    found: list[Any] = [tf.Variable(0.0, trainable=False)]
+    if compat.KERAS_3:
+        found += [keras.Variable(0.0, trainable=False)]
+    return found
+
+
+@pytest.mark.parametrize("weight", variables(), ids=lambda w: type(w).__name__)
+def test_a_ramp_goes_on_where_the_optimizer_is(weight: Any) -> None:
+    trained = model()
+    options: dict[str, Any] = {"normalization": "mean", "from_logits": True}
+    loss = CrossEntropyLevelSetLoss(weight, **options)
+    trained.compile(keras.optimizers.SGD(0.1), loss)
+    assert heard(trained, weight, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert heard(trained, weight, 3) == pytest.approx([0.4, 0.5, 0.6])
+    assert heard(trained, weight, 6, full=2.0) == pytest.approx(
+        [1.4, 1.6, 1.8, 2, 2, 2]
+    )
+    assert loss.get_config()["level_set_weight"] == 2.0
+
+
+def test_a_ramp_counts_the_steps_of_an_execution() -> None:
+    weight, trained = tf.Variable(0.0, trainable=False), model()
+    loss = CrossEntropyLevelSetLoss(weight, normalization="mean", from_logits=True)
+    trained.compile(keras.optimizers.SGD(0.1), loss, steps_per_execution=4)
+    assert heard(trained, weight, 16) == pytest.approx([0, 0.4, 0.8, 1])
+
+
+def test_a_ramp_under_mixed_precision() -> None:
+    weight, trained = tf.Variable(0.0, trainable=False), model()
+    loss = CrossEntropyLevelSetLoss(weight, normalization="mean", from_logits=True)
+    optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    trained.compile(optimizer, loss)
+    assert heard(trained, weight, 3) == pytest.approx([0, 0.1, 0.2])
 
 
 @pytest.mark.parametrize(
-    "values", [(-1.0, 1, 0), (float("nan"), 1, 0), (1.0, 0, 0), (1.0, 1, -1)]
+    "values", [(-1.0, 1), (float("nan"), 1), ("1", 1), (1.0, 0), (1.0, 2.5)]
 )
-def test_bad_ramps_raise(values: tuple[float, int, int]) -> None:
+def test_bad_ramps_raise(values: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match="Expected `full`"):
         WeightRamp(tf.Variable(0.0), *values)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -289,13 +292,51 @@ def test_predict_writes_masks_in_the_runs_colours(
     palette = json.loads((finished_run / "ls/palette.json").read_text())
     np.testing.assert_array_equal(colours, palette)
     assert "5/5" in capsys.readouterr().out
-    # The same goes on; another way of predicting is not mixed in.
+    # The same goes on; another way of predicting, or another model, is not mixed in.
     assert cli.main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 0
     assert cli.main([*arguments, "--flip"]) == 1
     assert "another flip, tile, overlap" in capsys.readouterr().err
+    shutil.copytree(finished_run / "ls", tmp_path / "ls")
+    arguments[1] = str(tmp_path / "ls")
+    assert cli.main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 1
+    assert "another model" in capsys.readouterr().err
+    arguments[1] = model
     (own_data / "images/broken.png").write_bytes(b"")
     assert cli.main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 1
     assert "broken.png: Expected a picture" in capsys.readouterr().err
+
+
+def constant_model(path: Path, logits: Sequence[float]) -> str:
+    """Saves a model that answers the same everywhere."""
+    inputs = keras.Input((None, None, 3))
+    layer = keras.layers.Conv2D(
+        len(logits),
+        1,
+        kernel_initializer="zeros",
+        bias_initializer=keras.initializers.Constant(logits[0]),
+    )
+    keras.Model(inputs, layer(inputs)).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("logit", [5.0, -5.0])
+def test_predict_takes_a_sigmoids_channel_for_the_foreground(
+    own_data: Path, tmp_path: Path, logit: float
+) -> None:
+    model = constant_model(tmp_path / "model.keras", [logit])
+    arguments = ["predict", model, str(own_data / "images/0.jpg")]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out/masks/0.png") as mask:
+        np.testing.assert_array_equal(np.array(mask), int(logit > 0))
+
+
+def test_predict_refuses_more_classes_than_a_byte_holds(
+    own_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = constant_model(tmp_path / "model.keras", [0.0] * 257)
+    arguments = ["predict", model, str(own_data / "images/0.jpg")]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 1
+    assert "at most 256 classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -328,6 +369,29 @@ def test_figures_are_drawn_of_a_run(
         assert width == {"level_sets": 8 * 204 - 4, "zooms": 4 * 244 - 4}[kind]
     assert cli.main([*arguments, "--classes", "unicorn"]) == 1
     assert "a class such as" in capsys.readouterr().err
+
+
+def test_figures_of_pictures_in_folders_have_files_of_their_own(
+    finished_run: Path,
+    own_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = constant_model(tmp_path / "model.keras", [0.0] * 2)
+    for kind in ("images", "masks"):
+        (first,) = (own_data / kind).glob("0.*")
+        for folder in "ab":
+            target = own_data / kind / folder / f"x{first.suffix}"
+            target.parent.mkdir()
+            shutil.copy(first, target)
+    names = ["a/x", "b/x"]
+    (own_data / "both.txt").write_text("\n".join(names))
+    arguments = ["figures", model, "--dataset", "folder", "--data-dir", str(own_data)]
+    arguments += ["--split", "both", "--samples", *names]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    written = sorted((tmp_path / "out").rglob("*.png"))
+    assert len(written) == 4
+    assert {path.parent.name for path in written} == {"a", "b"}
 
 
 def test_report_is_one_page(

@@ -531,12 +531,15 @@ def test_void_pixels_have_no_say(name: str, other_options: bool) -> None:
     np.testing.assert_array_equal(gradient[labels == VOID], 0)
 
 
-@pytest.mark.parametrize("name", ["dice", "lovasz", "boundary", "active_contour"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("other_options", [False, True])
 @pytest.mark.parametrize("in_graph", [False, True])
-def test_no_number_on_void_is_no_harm(name: str, in_graph: bool) -> None:
+def test_no_number_on_void_is_no_harm(
+    name: str, other_options: bool, in_graph: bool
+) -> None:
     labels, logits = pictures()
     void = (labels == VOID)[..., np.newaxis]
-    function = make(name)
+    function = make(name, **(OPTIONS.get(name, {}) if other_options else {}))
     value, gradient = value_and_gradient(function, labels, logits)
 
     def changed_loss(labels: Any, logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -327,6 +328,31 @@ def test_trains_under_mixed_precision(policy: str) -> None:
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("heaviside", ["mahf", "ahf", "hf", "logit"])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_no_number_on_void_is_no_harm(
+    loss: type[LevelSetLoss], heaviside: str, from_logits: bool
+) -> None:
+    labels, logits = pictures(void=0.2)
+    scores = logits if from_logits else tf.nn.softmax(logits).numpy()
+    void = (labels == VOID)[..., np.newaxis]
+    function = loss(
+        from_logits=from_logits, ignore_class=VOID, heaviside=heaviside, epsilon=0.2
+    )
+
+    def both(scores: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(given := tf.constant(scores))
+            value = function(labels, given)
+        return value, tape.gradient(value, given)
+
+    value, gradient = both(scores)
+    other, of_other = both(np.where(void, np.float32(np.nan), scores))
+    np.testing.assert_allclose(other, value, rtol=1e-6)
+    np.testing.assert_allclose(of_other, gradient, rtol=1e-6, atol=1e-9)
+
+
 # --- Graphs, XLA, replicas ---
 
 
@@ -349,6 +375,25 @@ def test_graph_and_xla_equal_eager(loss: type[LevelSetLoss], heaviside: str) -> 
         other_value, other_gradient = compiled(*arguments)
         np.testing.assert_allclose(other_value, value, rtol=1e-5)
         np.testing.assert_allclose(other_gradient, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_xla_keeps_the_digits_of_many_pixels() -> None:
+    # It adds them one by one, and the gradient is of differences of such sums.
+    labels, logits = pictures((1, 1024, 2048))
+    options: dict[str, Any] = {**ON_LOGITS, "heaviside": "ahf", "epsilon": 0.2}
+
+    def gradient(logits: tf.Tensor) -> tf.Tensor:
+        function = LevelSetLoss(
+            normalization="scale_free", dtype=logits.dtype.name, **options
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = function(labels, logits)
+        return tape.gradient(value, logits)
+
+    expected = gradient(tf.constant(logits, tf.float64)).numpy()
+    found = tf.function(gradient, jit_compile=True)(tf.constant(logits))
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
 def test_dynamic_sizes_in_a_graph() -> None:
@@ -544,6 +589,9 @@ def test_what_holds_no_numbers_raises(
     "options",
     [
         {"ignore_class": "255"},
+        {"from_logits": "False"},
+        {"signed": "False"},
+        {"per_image": 1},
         {"epsilon": "small"},
         {"level_set_weight": "heavy"},
         {"level_set_weight": None},
@@ -570,3 +618,18 @@ def test_no_pixel_is_zero(loss: type[LevelSetLoss], shape: tuple[int, ...]) -> N
     )
     assert value == 0
     assert gradient.shape == (*shape, 4)
+
+
+def test_numbers_of_numpys_are_written_as_numbers() -> None:
+    options: dict[str, Any] = {
+        "level_set_weight": np.float32(0.5),
+        "from_logits": np.bool_(True),
+        "epsilon": np.float64(0.25),
+        "ignore_class": np.int64(255),
+        "class_weight": np.ones(3, np.float32),
+        "signed": np.bool_(True),
+    }
+    loss = CrossEntropyLevelSetLoss(**options)
+    config = json.loads(json.dumps(loss.get_config()))
+    assert CrossEntropyLevelSetLoss(**config).get_config() == config
+    assert config["ignore_class"] == 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from tf_levelset.prediction import (
     find_inputs,
     frames_of,
     predict,
+    stamp,
     write_video,
 )
 from tf_levelset.tiled import Tiling
@@ -216,6 +218,37 @@ def test_predictions_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
     claim(tmp_path, {"model": "a", "flip": False})
     with pytest.raises(ValueError, match=r"another flip\. Name a new folder"):
         claim(tmp_path, {"model": "a", "flip": True})
+
+
+def test_other_files_of_the_same_name_are_not_taken_for_done(tmp_path: Path) -> None:
+    for folder in "ab":
+        save(tmp_path / folder / "0.png", half_bright())
+    save(tmp_path / "b/1.png", half_bright())
+    first, second = (find_inputs([tmp_path / folder]) for folder in "ab")
+    out = tmp_path / "out"
+    claim(out, {"model": "a"}, first)
+    claim(out, {"model": "a"}, first)
+    with pytest.raises(ValueError, match=r"another file .*b/0\.png\. Name"):
+        claim(out, {"model": "a"}, second)
+    # Pictures may come to those that are done.
+    claim(out, {"model": "a"}, second[1:])
+    save(tmp_path / "a/0.png", half_bright(3))
+    with pytest.raises(ValueError, match=r"another file .*a/0\.png"):
+        claim(out, {"model": "a"}, first)
+    (out / "predict.json").write_text('{"model": "a", "inputs": 3}')
+    claim(out, {"model": "a"}, first)
+
+
+def test_a_stamp_tells_what_is_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    data = tmp_path / "variables/data"
+    data.write_text("four")
+    before = stamp(tmp_path)
+    assert before == stamp(tmp_path)
+    os.utime(data, ns=(0, 7))
+    assert stamp(tmp_path) == [os.path.realpath(tmp_path), 4, 7]
+    data.write_text("fives")
+    assert stamp(tmp_path)[1] == 5
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{", ""])

@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_levelset import CaffeSGD, ExactResume, MeanIoU, compat, resume
+from tf_levelset import (
+    CaffeSGD,
+    CrossEntropyLevelSetLoss,
+    ExactResume,
+    MeanIoU,
+    WeightRamp,
+    compat,
+    resume,
+)
 from tf_levelset.checkpoints import Checkpoints
 from tf_levelset.datasets.pipeline import (
     Source,
@@ -613,3 +621,19 @@ def test_a_full_disk_ends_training(
     with pytest.raises(OSError, match=r"step-2\. Received: No space left.*step 1 is"):
         fit(resume_of(new(model, tmp_path), tmp_path))
     assert Checkpoints(tmp_path).newest() == 1
+
+
+def test_a_ramp_beside_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    def run(folder: Path, *others: keras.callbacks.Callback) -> list[np.ndarray]:
+        weight = tf.Variable(0.0, trainable=False)
+        loss = CrossEntropyLevelSetLoss(weight, normalization="mean", from_logits=True)
+        model = net(loss)
+        resume = resume_of(model, folder)
+        fit(resume, None, WeightRamp(weight, 2.0, steps=STEPS), *others)
+        return [variable.numpy() for variable in lasting(model)]
+
+    expected = run(tmp_path / "unbroken")
+    with pytest.raises(Crash):
+        run(tmp_path / "broken", CrashAt("on_train_batch_begin", 6))
+    for found, value in zip(run(tmp_path / "broken"), expected, strict=True):
+        np.testing.assert_array_equal(found, value)

@@ -6,6 +6,7 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -22,6 +23,15 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether a value is an integer, of Python's or NumPy's."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_bool(**options: Any) -> None:
+    """Raises `ValueError` for options that are not True or False: texts, say."""
+    for name, value in options.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(
+                f"Expected `{name}` to be True or False. Received: {value!r}"
+            )
 
 
 def check_ignore_class(ignore_class: Any) -> None:

@@ -32,19 +32,20 @@ from tf_levelset.evaluation import (
     Predictor,
     augmented,
     evaluate,
+    find_models,
     load_predictors,
     report_rows,
     table,
 )
-from tf_levelset.export import export
+from tf_levelset.export import MAX_CLASSES, export
 from tf_levelset.figures import level_set_panel, zoomed_panel
-from tf_levelset.files import write_json, write_text
+from tf_levelset.files import inside, write_json, write_text
 from tf_levelset.heaviside import HEAVISIDES
 from tf_levelset.html_report import write_report
 from tf_levelset.model_files import load_keras
 from tf_levelset.models import list_models
 from tf_levelset.onnx import export_onnx
-from tf_levelset.prediction import Outputs, claim, find_inputs, predict
+from tf_levelset.prediction import Outputs, claim, find_inputs, predict, stamp
 from tf_levelset.recipe_arguments import list_recipes, recipe_of
 from tf_levelset.recipes import DEFAULTS, LOSSES, RECIPES, Recipe, smoke
 from tf_levelset.resume import graph_message
@@ -446,6 +447,11 @@ def _predict(options: argparse.Namespace) -> None:
     tiling = _tiling(options)
     predictor = _at_test_time(_one_predictor(options.model), options)
     num_classes = predictor(np.zeros((33, 33, 3), np.uint8)).shape[-1]
+    if num_classes > MAX_CLASSES:
+        raise ValueError(
+            f"Expected a model of at most {MAX_CLASSES} classes, which a mask's bytes "
+            f"can hold. Received: {num_classes}"
+        )
     outputs = Outputs(
         options.output,
         _palette(options.model, num_classes),
@@ -454,7 +460,8 @@ def _predict(options: argparse.Namespace) -> None:
     )
     asked = ("flip", "scales", "crf", "crf_iterations", "tile", "overlap")
     settings = {name: getattr(options, name) for name in asked}
-    claim(options.output, {"model": str(options.model.resolve()), **settings})
+    (model,) = find_models(options.model).values()
+    claim(options.output, {"model": stamp(model), **settings}, inputs)
     bar = keras.utils.Progbar(None, unit_name="picture")
 
     def show(done: int, total: int) -> None:
@@ -495,8 +502,8 @@ def _figures(options: argparse.Namespace) -> None:
             "zooms": zoomed_panel(image, labels, predictions, source.palette),
         }
         for kind, drawing in drawings.items():
-            path = options.output / f"{Path(name).name}-{kind}.png"
-            write_png(path, drawing)
+            path = options.output / f"{name}-{kind}.png"
+            write_png(inside(options.output, path), drawing)
             print(path)
 
 

@@ -33,6 +33,7 @@ from tf_levelset.segmentation_loss import (
     flattened,
     rows,
     scaled,
+    zero_on_void,
 )
 
 Classes = str | Sequence[int]
@@ -310,6 +311,8 @@ class LocallyAdaptiveLoss(SegmentationLoss):
             )
         size = tf.shape(scores)[1:3]
         classes = _class_map(labels, scores)
+        # Void may be anything, NaN too.
+        scores = tf.where(classes[..., tf.newaxis] >= 0, scores, 0)
         if self.merge == "logits":
             logits = scores if self.from_logits else _log_probabilities(scores)
             costs = merged_logits_cost(logits, classes, self._windows())
@@ -516,7 +519,7 @@ class DiceLoss(SegmentationLoss):
         """Returns each valid pixel's even share of the loss, (B, N), scaled."""
         classes = rows(_flat_classes(labels), self.per_image)
         overlap, predicted = class_sums(
-            rows(_zero_on_void(labels, scores), self.per_image),
+            rows(zero_on_void(labels, scores), self.per_image),
             classes,
             self.squared,
             self.from_logits,
@@ -687,7 +690,7 @@ class LovaszSoftmaxLoss(SegmentationLoss):
         classes = rows(_flat_classes(labels), self.per_image)
         counts = _class_counts(labels, scores, self.per_image)
         shares = class_shares(counts, self.classes, self.class_weight)
-        scores = rows(_zero_on_void(labels, scores), self.per_image)
+        scores = rows(zero_on_void(labels, scores), self.per_image)
         return scaled(lovasz_terms(scores, classes, shares, self.from_logits), labels)
 
     def get_config(self) -> dict[str, Any]:
@@ -1057,7 +1060,7 @@ class ActiveContourLoss(SegmentationLoss):
         counts = _class_counts(labels, scores)
         shares = class_shares(counts, self.classes, self.class_weight)
         classes = _class_map(labels, scores)
-        scores = tf.reshape(_zero_on_void(labels, scores), tf.shape(scores))
+        scores = tf.reshape(zero_on_void(labels, scores), tf.shape(scores))
 
         @tf.custom_gradient
         def losses(
@@ -1365,15 +1368,10 @@ def _class_counts(
     return tf.cast(counts, scores.dtype)
 
 
-def _zero_on_void(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
-    """Scores (B, N, C), whose values on void may be anything, NaN too, and are zero."""
-    return tf.where(labels.valid[..., tf.newaxis], flattened(labels, scores), 0)
-
-
 def _probabilities(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Probabilities (B, N, C), zero on void."""
     valid = labels.valid[..., tf.newaxis]
-    scores = _zero_on_void(labels, scores)
+    scores = zero_on_void(labels, scores)
     return tf.where(valid, tf.nn.softmax(scores), 0) if from_logits else scores
 
 

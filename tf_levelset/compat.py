@@ -95,6 +95,11 @@ def raw_variable(variable: Any) -> tf.Variable:
     return variable.value if KERAS_3 else variable
 
 
+def tensor_variable(value: Any) -> Any:
+    """Returns the `tf.Variable` under a variable of Keras 3, and all else as it is."""
+    return value.value if KERAS_3 and isinstance(value, keras.Variable) else value
+
+
 def dropout(rate: float, name: str) -> keras.layers.Layer:
     """A Dropout layer whose random state is a variable, so that runs can resume.
 

@@ -41,6 +41,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_levelset import fusion
 from tf_levelset.checks import check_ignore_class, check_numeric, is_number
 from tf_levelset.heaviside import HEAVISIDES, SMALLEST_LOGIT_EPSILON
 from tf_levelset.labels import Labels, parse_labels
@@ -85,7 +86,10 @@ def region_sums(truth: tf.Tensor, inside: tf.Tensor, outside: tf.Tensor) -> Regi
     """Sums H and 1 − H, both (B, N, C) and zero on void, where truth is 1 and 0."""
 
     def over_pixels(values: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(values, axis=1, keepdims=True)
+        # XLA adds the pixels up one by one: four digits of float32 would be lost.
+        dtype = tf.float64 if fusion.in_xla() else values.dtype
+        total = tf.reduce_sum(tf.cast(values, dtype), axis=1, keepdims=True)
+        return tf.cast(total, values.dtype)
 
     others = 1 - truth
     return Regions(
@@ -466,5 +470,5 @@ def energy_density(
     return tf.where(
         labels.invalid,
         tf.constant(float("nan"), scores.dtype),
-        density(tf.reshape(scores, flat)),
+        density(tf.where(valid > 0, tf.reshape(scores, flat), 0)),
     )

@@ -21,7 +21,7 @@ from tf_levelset.boundary_metrics import (
 )
 from tf_levelset.crf import DenseCRF, require_library
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset
-from tf_levelset.energy import level_set_energy
+from tf_levelset.energy import level_set_energy, two_channels
 from tf_levelset.export import numbered_versions
 from tf_levelset.metrics import class_iou, confusion_matrix, scores
 from tf_levelset.model_files import load_keras, load_saved_model
@@ -43,11 +43,16 @@ SMALL_OBJECT_PIXELS = 10
 
 
 class KerasPredictor:
-    """A Keras model with logits at the picture's size, as a predictor."""
+    """A Keras model with logits at the picture's size, as a predictor.
+
+    One channel is a sigmoid's: it answers for background and foreground.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         def probabilities(image: tf.Tensor) -> tf.Tensor:
             logits = model(tf.cast(image, tf.float32)[tf.newaxis], training=False)
+            if logits.shape[-1] == 1:
+                logits = two_channels(logits, from_logits=True)
             return tf.nn.softmax(logits)[0]
 
         self._probabilities = tf.function(
@@ -84,34 +89,44 @@ class SavedModelPredictor:
 
 
 def load_predictors(path: Path) -> dict[str, Predictor]:
-    """Loads what a path holds.
+    """Loads what a path holds; see `find_models`."""
+    return {
+        name: SavedModelPredictor(found)
+        if found.is_dir()
+        else KerasPredictor.load(found)
+        for name, found in find_models(path).items()
+    }
+
+
+def find_models(path: Path) -> dict[str, Path]:
+    """Returns the `.keras` files and SavedModels that a path holds.
 
     Args:
-        path: a run folder (one predictor a loss), one loss's folder in it, a `.keras`
+        path: a run folder (one model a loss), one loss's folder in it, a `.keras`
             file, a SavedModel, or a folder of its numbered versions (the newest).
 
     Returns:
-        Predictors by name; the name is empty where there is only one.
+        Paths by name; the name is empty where there is only one.
 
     Raises:
         FileNotFoundError: if there is nothing of these.
     """
     if path.suffix == ".keras" and path.is_file():
-        return {"": KerasPredictor.load(path)}
+        return {"": path}
     if (path / "saved_model.pb").exists():
-        return {"": SavedModelPredictor(path)}
+        return {"": path}
     if (path / "model.keras").exists():
-        return {"": KerasPredictor.load(path / "model.keras")}
+        return {"": path / "model.keras"}
     versions = {
         number: folder
         for number, folder in numbered_versions(path).items()
         if (folder / "saved_model.pb").exists()
     }
     if versions:
-        return {"": SavedModelPredictor(versions[max(versions)])}
+        return {"": versions[max(versions)]}
     runs = sorted(path.glob("*/model.keras"))
     if runs and (path / "config.json").exists():
-        return {p.parent.name: KerasPredictor.load(p) for p in runs}
+        return {p.parent.name: p for p in runs}
     raise FileNotFoundError(
         "Expected a run folder with a trained model, a .keras file or a SavedModel. "
         f"Received: {path}"

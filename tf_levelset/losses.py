@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_levelset import combined_loss, compat
-from tf_levelset.checks import is_number
+from tf_levelset.checks import check_bool, is_number
 from tf_levelset.combined_loss import Options, combined_losses
 from tf_levelset.energy import check_class_weight, check_options, energy_density
 from tf_levelset.fusion import is_worth_compiling
@@ -94,6 +94,7 @@ class LevelSetLoss(SegmentationLoss):
         dtype: Any = None,
     ) -> None:
         check_options(heaviside, epsilon, normalization, class_weight, signed)
+        check_bool(signed=signed, per_image=per_image)
         super().__init__(
             from_logits=from_logits,
             ignore_class=ignore_class,
@@ -103,10 +104,10 @@ class LevelSetLoss(SegmentationLoss):
             dtype=dtype,
         )
         self.heaviside = heaviside
-        self.epsilon = epsilon
+        self.epsilon = float(epsilon)
         self.normalization = normalization
-        self.signed = signed
-        self.per_image = per_image
+        self.signed = bool(signed)
+        self.per_image = bool(per_image)
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns energies (B, N) whose mean over all positions is the mean energy."""
@@ -160,8 +161,8 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         level_set_weight: λ, zero or more. With 0 the loss is Keras'
             `SparseCategoricalCrossentropy(from_logits, ignore_class)`, but that a
             batch of nothing but void is 0.0 in every version of Keras. Or a
-            `tf.Variable`, whose value counts in each step (`callbacks.WeightRamp`); the
-            configuration has the value of the moment.
+            variable, of TensorFlow or Keras 3, whose value counts in each step
+            (`callbacks.WeightRamp`); the configuration has the value of the moment.
         from_logits: see `LevelSetLoss`, and so the others.
         heaviside: "mahf", "ahf", "hf" or "logit".
         epsilon: width ε of the Heaviside function.
@@ -198,7 +199,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
 
     def __init__(
         self,
-        level_set_weight: float | tf.Variable = 4e-4,
+        level_set_weight: float | tf.Variable | Any = 4e-4,
         from_logits: bool = False,
         heaviside: str = "mahf",
         epsilon: float = 1 / 20,
@@ -213,6 +214,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         name: str | None = "cross_entropy_level_set_loss",
         dtype: Any = None,
     ) -> None:
+        level_set_weight = compat.tensor_variable(level_set_weight)
         if not (
             is_number(level_set_weight) and 0 <= float(level_set_weight) < float("inf")
         ):

@@ -345,7 +345,7 @@ class _CountMetric(keras.metrics.Metric):
                 f"Received: sparse_y_pred={sparse_y_pred}, num_classes={num_classes}"
             )
         self.num_classes = num_classes
-        self.ignore_class = ignore_class
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
         self.sparse_y_true = sparse_y_true
         self.sparse_y_pred = sparse_y_pred
         self.axis = axis
@@ -947,7 +947,7 @@ class LevelSetEnergy(keras.metrics.Metric):
         self.from_logits = from_logits
         self.heaviside = heaviside
         self.epsilon = epsilon
-        self.ignore_class = ignore_class
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
         self.class_weight = None if class_weight is None else tuple(class_weight)
         self.normalization = normalization
         self.signed = signed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -353,26 +353,50 @@ def _jpeg(picture: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def claim(folder: Path, settings: dict[str, object]) -> None:
-    """Notes in a folder what its predictions are made with.
+def claim(
+    folder: Path, settings: Mapping[str, object], inputs: Sequence[Input] = ()
+) -> None:
+    """Notes in a folder what its predictions are made of, and with.
 
     Args:
         folder: of the outputs.
         settings: of JSON's types.
+        inputs: of the predictions. Others may come to those of an earlier time.
 
     Raises:
-        ValueError: if it holds predictions made otherwise: they would be mixed; or a
-            link that leads outside.
+        ValueError: if it holds predictions made otherwise, or of other files by the
+            same names, or of files that have changed: they would be taken for these;
+            or a link that leads outside.
     """
     check_links(folder)
     path = folder / SETTINGS_FILE
+    files = {item.name: stamp(item.path) for item in inputs}
+    earlier: dict[str, object] = {}
     if path.exists():
         found = read_json(path)
         known = found if isinstance(found, dict) else {}
+        noted = known.get("inputs")
+        earlier = noted if isinstance(noted, dict) else {}
         differ = [key for key in settings if known.get(key) != settings[key]]
+        differ += [
+            f"file {files[name][0]}"
+            for name in files
+            if earlier.get(name, files[name]) != files[name]
+        ][:3]
         if differ:
             raise ValueError(
                 f"Expected what {folder} was begun with, to go on with it. Received: "
                 f"another {', '.join(differ)}. Name a new folder, or remove that one."
             )
-    write_json(path, settings)
+    write_json(path, {**settings, "inputs": {**earlier, **files}})
+
+
+def stamp(path: Path) -> list[str | int]:
+    """What tells a file, or all that is in a folder, from another: path, size, time.
+
+    Of a folder, the sum of the sizes in bytes, and the latest time, in nanoseconds.
+    """
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    found = [file.stat() for file in files]
+    size, time = sum(f.st_size for f in found), max(f.st_mtime_ns for f in found)
+    return [os.path.realpath(path), size, time]

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import check_ignore_class, check_numeric
+from tf_levelset.checks import check_bool, check_ignore_class, check_numeric
 from tf_levelset.energy import check_class_weight, check_options, floating_scores
 from tf_levelset.labels import Labels, parse_labels
 
@@ -55,9 +55,10 @@ class SegmentationLoss(compat.Loss):
         # The class weights are what is to be checked; the others are valid.
         check_options("mahf", 1.0, "sum", class_weight)
         check_ignore_class(ignore_class)
+        check_bool(from_logits=from_logits)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.from_logits = from_logits
-        self.ignore_class = ignore_class
+        self.from_logits = bool(from_logits)
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
         self.class_weight = (
             None if class_weight is None else [float(w) for w in class_weight]
         )
@@ -142,9 +143,14 @@ def cross_entropy(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Te
         from_logits: whether the scores are logits.
     """
     losses = keras.losses.sparse_categorical_crossentropy(
-        labels.ids, flattened(labels, scores), from_logits=from_logits
+        labels.ids, zero_on_void(labels, scores), from_logits=from_logits
     )
     return tf.where(labels.valid, losses, 0)
+
+
+def zero_on_void(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+    """Scores (B, N, C), whose values on void may be anything, NaN too, and are zero."""
+    return tf.where(labels.valid[..., tf.newaxis], flattened(labels, scores), 0)
 
 
 def flattened(labels: Labels, scores: tf.Tensor) -> tf.Tensor:

@@ -119,6 +119,13 @@ def test_ids_are_what_the_list_says(ids_: dict[str, int]) -> None:
     }
 
 
+def test_a_class_has_a_byte_that_is_not_voids() -> None:
+    entries = [(f"class {index}", ()) for index in range(256)]
+    assert len(class_list(entries[:255], "it").names) == 255
+    with pytest.raises(ValueError, match=r"Expected 2 to 255 classes.* 256 classes"):
+        class_list(entries, "it")
+
+
 def test_binary_masks_of_0_and_255(root: Path) -> None:
     for path in (root / "masks").rglob("*.png"):
         save(path, ids(values=(0, 255)))

@@ -367,10 +367,15 @@ def test_xla_equals_eager() -> None:
     ("options", "message"),
     [
         ({"num_classes": 0}, "num_classes"),
+        ({"num_classes": "3"}, "num_classes"),
+        ({"num_classes": 2.5}, "num_classes"),
         ({"dilation": 0}, "dilation"),
+        ({"dilation": 1.5}, "dilation"),
         ({"dropout": 1.0}, "dropout"),
+        ({"dropout": "some"}, "dropout"),
         ({"width": 0.0}, "width"),
         ({"input_scale": 0.0}, "input_scale"),
+        ({"input_scale": "half"}, "input_scale"),
         ({"input_scale": 0.5, "upsample": False}, "input_scale"),
     ],
 )
