@@ -287,7 +287,7 @@ def losses_target(runs: Sequence[Result], where: str = "") -> Target:
     closest = min(leads, key=lambda arm: leads[arm].mean)
     lead = leads[closest]
     ahead = above_zero(lead)
-    met = None if ahead and len(others) < len(TUNED) - 1 else ahead
+    met = None if ahead and len(others) < len(TUNED) else ahead
     return Target(name, f"{signed(lead)} over {closest}", met)
 
 
