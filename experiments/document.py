@@ -613,6 +613,23 @@ def name_of(run: Result) -> str:
 
 # --- Documents ---
 
+SECTIONS = {
+    "CamVid's own split": "official",
+    "From scratch": "from_scratch",
+    "Drives left out": None,
+    "Every loss on a drive left out": "losses_on_a_drive",
+    "Nets": None,
+    "Times": None,
+    "Heaviside functions": "heavisides",
+    "Sensitivity": "sensitivity",
+    "Annealing and variants": "variants",
+    "At output stride 8": "at_stride_8",
+    "Tuning": None,
+    "Leading forms from three starts": "strongest_forms",
+    "Pictures at their own size": "full_size",
+}
+"""By title, the sweep that a section is about; None of tables of another kind."""
+
 HISTORY = {
     "One pair of the first settings": ("first_official",),
     "On an accelerator": (
@@ -631,22 +648,13 @@ HISTORY = {
 
 def sections(results: Results) -> dict[str, list[str]]:
     """The first document's paragraphs of tables by title; empty without runs."""
-
-    def tables(sweep: str) -> list[str]:
-        if sweep not in results:
-            return []
-        return [paired_table(results[sweep], BASELINES[sweep], MAIN)]
-
     official = results.get("official", ())
-    return {
-        "CamVid's own split": tables("official"),
-        "From scratch": tables("from_scratch"),
+    found = {
         "Drives left out": [
             text
             for where, runs in of_drives(results)
             for text in (f"{where}:", paired_table(runs, "ce", MAIN))
         ],
-        "Every loss on a drive left out": tables("losses_on_a_drive"),
         "Nets": [
             text
             for fold, (_, others) in TABLE_1.items()
@@ -654,14 +662,13 @@ def sections(results: Results) -> dict[str, list[str]]:
             for text in (f"Judged on {fold}:", table_1(results, fold))
         ],
         "Times": [table_4(official)] if official else [],
-        "Heaviside functions": tables("heavisides"),
-        "Sensitivity": tables("sensitivity"),
-        "Annealing and variants": tables("variants"),
-        "At output stride 8": tables("at_stride_8"),
         "Tuning": [tuning_table(results)] if "tuning" in results else [],
-        "Leading forms from three starts": tables("strongest_forms"),
-        "Pictures at their own size": tables("full_size"),
     }
+    for title, sweep in SECTIONS.items():
+        if sweep:
+            runs = results.get(sweep, ())
+            found[title] = [paired_table(runs, BASELINES[sweep], MAIN)] if runs else []
+    return {title: found[title] for title in SECTIONS}
 
 
 def of_drives(results: Results) -> list[tuple[str, list[Result]]]:
@@ -687,23 +694,16 @@ def sections_in_full(results: Results) -> dict[str, list[str]]:
             for text in all_tables(results[sweep], BASELINES[sweep])
         ]
 
-    return {
-        "CamVid's own split": tables("official"),
-        "From scratch": tables("from_scratch"),
+    found = {
         "Drives left out": [
             text
             for where, runs in of_drives(results)
             for text in (f"{where}:", *all_tables(runs, "ce"))
         ],
-        "Every loss on a drive left out": tables("losses_on_a_drive"),
         "Nets": [text for fold in TABLE_1 for text in net_tables(results, fold)],
-        "Heaviside functions": tables("heavisides"),
-        "Sensitivity": tables("sensitivity"),
-        "Annealing and variants": tables("variants"),
-        "At output stride 8": tables("at_stride_8"),
-        "Leading forms from three starts": tables("strongest_forms"),
-        "Pictures at their own size": tables("full_size"),
-    } | {title: tables(*sweeps) for title, sweeps in HISTORY.items()}
+    } | {title: tables(sweep) for title, sweep in SECTIONS.items() if sweep}
+    ordered = {title: found[title] for title in SECTIONS if title in found}
+    return ordered | {title: tables(*sweeps) for title, sweeps in HISTORY.items()}
 
 
 def document(
