@@ -123,17 +123,32 @@ def check_targets(name: str, runs: Sequence[Figures]) -> None:
 
 
 def check_environments(results: Results) -> None:
-    """Raises unless everything ran on one machine with one set of versions."""
-    found = {
-        json.dumps(environment(figures), sort_keys=True)
-        for runs in results.values()
-        for figures in runs
-    }
+    """Raises unless everything ran on one machine with one version of each package.
+
+    Where a benchmark ran, packages that it does not use may have been missing.
+    """
+    known = packages(results)
+    found = set()
+    for runs in results.values():
+        for figures in runs:
+            there = environment(figures)
+            there["packages"] = {**known, **there["packages"]}
+            found.add(json.dumps(there, sort_keys=True))
     if len(found) > 1:
         raise ValueError(
             "Expected one machine and one set of versions. Received: "
             + " and ".join(sorted(found))
         )
+
+
+def packages(results: Results) -> dict[str, str]:
+    """The versions of all packages that some run had."""
+    return {
+        name: version
+        for runs in results.values()
+        for figures in runs
+        for name, version in figures["environment"]["packages"].items()
+    }
 
 
 def environment(figures: Figures) -> dict[str, Any]:
@@ -203,7 +218,7 @@ def machine(results: Results) -> list[str]:
     first = next(iter(results.values()))
     found = environment(first[0])
     loads = ", ".join(f"{f['environment']['load_before']:.2f}" for f in first)
-    versions = " · ".join(f"{k} {v}" for k, v in found["packages"].items())
+    versions = " · ".join(f"{k} {v}" for k, v in packages(results).items())
     return [
         "## Machine",
         wrapped(

@@ -115,6 +115,24 @@ def test_runs_of_other_versions_are_refused(results: Path) -> None:
         report.read(results)
 
 
+def of_packages(**versions: str) -> dict[str, Any]:
+    return figures(environment={**ENVIRONMENT, "packages": versions})
+
+
+def test_a_package_may_be_missing_where_it_is_not_used(results: Path) -> None:
+    fewer, more = of_packages(numpy="2.4"), of_packages(numpy="2.4", torch="2.14")
+    write(results, "loss", [fewer] * 3)
+    write(results, "peers", [more] * 3)
+    assert "numpy 2.4 · torch 2.14" in written(results)
+
+
+def test_a_package_has_one_version(results: Path) -> None:
+    write(results, "loss", [of_packages(numpy="2.4")] * 3)
+    write(results, "peers", [of_packages(numpy="2.5", torch="2.14")] * 3)
+    with pytest.raises(ValueError, match="one set of versions"):
+        report.read(results)
+
+
 def test_another_load_is_no_other_machine(results: Path) -> None:
     busy = {**ENVIRONMENT, "load_before": 1.5}
     write(results, "loss", [figures(), figures(), figures(environment=busy)])

@@ -14,13 +14,18 @@ TINY = step.tiny(step.NARROW)
 
 
 @pytest.mark.parametrize(
-    ("setting", "shape"), [(step.FULL, (1, 41, 41)), (step.NARROW, (1, 321, 321))]
+    ("setting", "shape"),
+    [
+        (step.FULL, (1, 41, 41)),
+        (step.NARROW, (1, 321, 321)),
+        (step.chosen(), (8, 120, 160)),
+    ],
 )
 def test_labels_stand_where_the_loss_is_taken(
     setting: step.Setting, shape: tuple[int, ...]
 ) -> None:
     images, labels = step.batch(setting)
-    assert images.shape == (1, 321, 321, 3)
+    assert images.shape == (setting.batch, *setting.size, 3)
     assert labels.shape == shape
     assert int(np.max(labels)) < setting.classes
 
@@ -28,6 +33,15 @@ def test_labels_stand_where_the_loss_is_taken(
 def test_settings_in_words() -> None:
     assert step.described(step.FULL) == (
         "batch 1, 321×321 pixels, 21 classes, loss at stride 8"
+    )
+
+
+def test_the_chosen_form_is_that_of_the_experiments() -> None:
+    setting = step.chosen()
+    assert setting.recipe.name == "frozen-balanced"
+    assert setting.recipe.level_set["normalization"] == "balanced"
+    assert step.described(setting) == (
+        "batch 8, 120×160 pixels, 11 classes, loss at stride 1"
     )
 
 
