@@ -19,7 +19,6 @@ from benchmarks.report import wrapped
 from experiments import plots
 from experiments.report import (
     FIGURES,
-    LEAST_FOR_INTERVAL,
     Pair,
     Result,
     by_arm,
@@ -63,6 +62,9 @@ MAIN = SHORT | {name: FIGURES[name] for name in ("boundary IoU", "accuracy")}
 """What the first document shows."""
 SIGNIFICANCE = 0.05
 NOT_RUN = "Not run."
+ByArm = Mapping[str, Mapping[Pair, float]]
+"""A figure by arm and pair."""
+
 LEAST_PAIRS = len(FEWER_SEEDS)
 """Fewer decide nothing."""
 
@@ -316,13 +318,13 @@ class Answer:
 
     Attributes:
         where: the pictures, and the nets.
-        units: what the values of the differences are, and how many.
+        pairs: how many.
         ce: cross-entropy's mean mIoU, in percent.
         gains: over it, of the plain and of the chosen form.
     """
 
     where: str
-    units: str
+    pairs: int
     ce: float
     gains: tuple[Difference, Difference]
 
@@ -342,11 +344,49 @@ def answers(results: Results) -> list[Answer]:
 
 
 def of_pairs(where: str, runs: Sequence[Result]) -> Answer | None:
-    """The main net's gains, if pairs suffice: of those that all three arms have."""
-    values = by_arm(runs, MEAN_IOU)
-    if not has(runs, *HEADLINE):
+    """The main net's gains, if pairs suffice."""
+    return answer_of(where, by_arm(runs, MEAN_IOU))
+
+
+def of_other_nets(results: Results, fold: str) -> Answer | None:
+    """The gains on all nets with pairs enough but the main one: a pair is their mean.
+
+    What differs from pair to pair is the seed, as in the other rows: nets are few, and
+    no sample.
+    """
+    nets: list[ByArm] = []
+    for prefix, runs in of_nets(results, fold).values():
+        values = by_arm(runs, MEAN_IOU)
+        ours = {arm: values.get(prefix + arm, {}) for arm in HEADLINE}
+        if prefix and len(common_pairs(ours)) >= LEAST_PAIRS:
+            nets.append({arm: by_seed(ours[arm]) for arm in HEADLINE})
+    if not nets:
         return None
-    common = set.intersection(*(set(values[arm]) for arm in HEADLINE))
+    common = set.intersection(*map(common_pairs, nets))
+    means = {
+        arm: {
+            pair: float(np.mean([values[arm][pair] for values in nets]))
+            for pair in sorted(common)
+        }
+        for arm in HEADLINE
+    }
+    where = "CamVid's own split" if fold == OFFICIAL else fold
+    return answer_of(f"{where}, mean of {len(nets)} other nets", means)
+
+
+def by_seed(values: Mapping[Pair, float]) -> dict[Pair, float]:
+    """Values of pairs but for what they began with, which is each net's own."""
+    return {(fold, seed, ""): value for (fold, seed, _), value in values.items()}
+
+
+def common_pairs(values: ByArm) -> set[Pair]:
+    """The pairs that all arms of the headline have."""
+    return set.intersection(*(set(values.get(arm, ())) for arm in HEADLINE))
+
+
+def answer_of(where: str, values: ByArm) -> Answer | None:
+    """The gains in the pairs that all three arms have, if they suffice."""
+    common = common_pairs(values)
     if len(common) < LEAST_PAIRS:
         return None
     values = {
@@ -355,24 +395,7 @@ def of_pairs(where: str, runs: Sequence[Result]) -> Answer | None:
     }
     ce = mean_with_interval(list(values["ce"].values())).mean
     gains = difference(values, PLAIN, "ce"), difference(values, BEST, "ce")
-    return Answer(where, f"{len(common)} pairs", ce, gains)
-
-
-def of_other_nets(results: Results, fold: str) -> Answer | None:
-    """The gains on all nets but the main one, each net a value: the mean of its pairs.
-
-    Pairs of a net are no sample of nets.
-    """
-    whole = [
-        {arm: float(np.mean(gains[arm])) for arm in HEADLINE}
-        for prefix, runs in of_nets(results, fold).values()
-        if prefix and set(HEADLINE) <= set(gains := net_gains(runs, prefix))
-    ]
-    if len(whole) < LEAST_FOR_INTERVAL:
-        return None
-    ce, plain, best = (mean_with_interval([n[arm] for n in whole]) for arm in HEADLINE)
-    where = "other nets, " + ("CamVid's own split" if fold == OFFICIAL else fold)
-    return Answer(where, f"{len(whole)} nets", ce.mean, (plain, best))
+    return Answer(where, len(common), ce, gains)
 
 
 def headline(results: Results) -> str:
@@ -382,11 +405,11 @@ def headline(results: Results) -> str:
         return NOT_RUN
     corrected = iter(holm([g.p_value for answer in found for g in answer.gains]))
     rows = [
-        ("judged on", "n", "CE", "the paper's loss", "p", "the chosen form", "p"),
+        ("judged on", "pairs", "CE", "the paper's loss", "p", "the chosen form", "p"),
         *(
             (
                 answer.where,
-                answer.units,
+                str(answer.pairs),
                 f"{answer.ce:.1f}",
                 *(
                     text
@@ -831,9 +854,7 @@ def drawings(results: Results) -> dict[str, Drawing]:
     return drawn
 
 
-def heat_map_of(
-    form: str, values: Mapping[str, Mapping[Pair, float]]
-) -> Drawing | None:
+def heat_map_of(form: str, values: ByArm) -> Drawing | None:
     """A form's gain over its weight and width, if all of its arms FORM,λ,ε have run."""
     trials = SWEEPS["sensitivity"]()
     arms = [t.arm for t in trials if t.arm.startswith(f"{form},")]

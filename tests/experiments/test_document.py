@@ -44,7 +44,6 @@ OFFICIAL = pairs({"ce": (0, 0), "plain": (1.1, 1.2), BEST: (4, 5)})
 def _two_pairs_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "LEAST_PAIRS", 2)
     monkeypatch.setattr(report, "LEAST_FOR_INTERVAL", 2)
-    monkeypatch.setattr(document, "LEAST_FOR_INTERVAL", 2)
 
 
 def cells(line: str) -> list[str]:
@@ -81,7 +80,7 @@ def test_few_pairs_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_headlines_cross_entropy_is_of_the_pairs_compared() -> None:
     other = result("ce", 7, 0.9)
     (answer,) = document.answers({"official": [*OFFICIAL, other]})
-    assert (answer.ce, answer.units) == (50, "2 pairs")
+    assert (answer.ce, answer.pairs) == (50, 2)
 
 
 def test_few_pairs_are_no_headline() -> None:
@@ -217,7 +216,7 @@ def test_the_headline_has_intervals_and_p_values_corrected_for_all() -> None:
     # t = 1.15/0.05 and 4.5/0.5 with 1 degree: p = 0.0277, twice that, and 0.0704.
     assert row == [
         "CamVid's own split",
-        "2 pairs",
+        "2",
         "50.0",
         "+1.15 [+0.51, +1.79]",
         "0.055",
@@ -235,21 +234,23 @@ def test_a_headline_is_of_the_pairs_that_all_have_and_names_their_drives() -> No
     found = document.answers({"drives_on_accelerator": drives})
     for answer, fold in zip(found, "AB", strict=True):
         assert answer.where == f"{fold}, a drive left out of training"
-        assert (answer.units, answer.ce) == ("2 pairs", 50)
+        assert (answer.pairs, answer.ce) == (2, 50)
         assert [gain.mean for gain in answer.gains] == pytest.approx([1.5, 4])
 
 
-def test_other_nets_are_in_the_headline_each_as_one_value() -> None:
+def test_other_nets_are_in_the_headline_pair_by_pair() -> None:
+    # The third net has one pair, the fourth none: neither counts.
     nets = [
-        {**run, "arm": f"{net}.{run['arm']}"}
-        for net, gains in zip(NETS, ((4, 5), (1,), ()), strict=False)
-        for run in pairs({"ce": (0, 0), "plain": (1, 1), BEST: gains})
+        {**run, "arm": f"{net}.{run['arm']}", "start": "a", "initial_weights": net}
+        for net, gains in zip(NETS, ((4, 5), (1, 0, 7), (9,), ()), strict=False)
+        for run in pairs({"ce": (0, 0, 0), "plain": (1, 1, 1), BEST: gains})
     ]
     others = {document.TABLE_1[UNLIKE][1]: nets}
     *_, answer = document.answers({"official": OFFICIAL, **others})
-    assert (answer.where, answer.units) == (f"other nets, {UNLIKE}", "2 nets")
-    assert answer.gains[1].values == pytest.approx((4.5, 1))
-    one = {name: runs[:6] for name, runs in others.items()}
+    assert answer.where == f"{UNLIKE}, mean of 2 other nets"
+    assert (answer.pairs, answer.ce) == (2, 50)
+    assert answer.gains[1].values == pytest.approx((2.5, 2.5))
+    one = {name: runs[-8:] for name, runs in others.items()}
     assert document.answers(one) == []
 
 
