@@ -12,9 +12,10 @@ memory, because
 
 The gradient is worked out also where only the loss is asked for, as in validation.
 
-What it gives up is in the last digits of an energy that is next to nothing: a class
-predicted with certainty at nearly all pixels that are not its own. There the
-cross-entropy is everything. `energy.py`, for the energy alone, keeps them.
+What it gives up is digits where a class is predicted with certainty at nearly all
+pixels that are not its own: the last ones of an energy that is next to nothing, and
+with MAHF those of the small force that the forms with a sign have there, below 10⁻³ of
+the cross-entropy's. `energy.py`, for the energy alone, keeps them.
 """
 
 from __future__ import annotations
