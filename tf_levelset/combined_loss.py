@@ -12,10 +12,10 @@ memory, because
 
 The gradient is worked out also where only the loss is asked for, as in validation.
 
-What it gives up is digits where a class is predicted with certainty at nearly all
-pixels that are not its own: the last ones of an energy that is next to nothing, and
-with MAHF those of the small force that the forms with a sign have there, below 10⁻³ of
-the cross-entropy's. `energy.py`, for the energy alone, keeps them.
+What it gives up is in the last digits of an energy that is next to nothing: a class
+predicted with certainty at nearly all pixels that are not its own. There the
+cross-entropy is everything. `energy.py`, for the energy alone, keeps them; so do, here,
+the forms whose force does not die with the energy (`keeps_complement`).
 """
 
 from __future__ import annotations
@@ -180,8 +180,11 @@ def image_losses(
     elsewhere = ~is_own & (ids < num_classes)[:, tf.newaxis]
     # H where the truth is 0, and exactly zero where it is 1 and on void.
     inside = heaviside(tf.where(elsewhere, phi, _BELOW[options.heaviside]), options)
+    outside = None
+    if keeps_complement(options):
+        outside = heaviside(tf.where(elsewhere, -phi, _BELOW["mahf"]), options)
 
-    others, owns = energy_factors(ids, valid, own, inside, options)
+    others, owns = energy_factors(ids, valid, own, inside, outside, options)
     of_own = [tf.gather(factor, real_ids) for factor in owns]
 
     # Σ_l≠own of in_l H_l + out_l (1 − H_l), as products of a matrix and a vector.
@@ -195,7 +198,7 @@ def image_losses(
     values = tf.where(ids < num_classes, pixel_weights * cross_entropies + energies, 0)
 
     # ∂/∂z_k = P_k (F_k − Σ_l P_l F_l) + w (P_k − G_k), with F = ∂E/∂φ of Eq. 7.
-    slopes = slope(phi, inside, options)
+    slopes = slope(phi, inside, options) if outside is None else inside * outside
     if options.heaviside != "mahf":  # whose is zero where H is
         slopes = tf.where(elsewhere, slopes, 0)
     forces = slopes * others.force[:, tf.newaxis]
@@ -219,6 +222,11 @@ def image_softmax(logits: tf.Tensor, ids: tf.Tensor) -> Softmax:
         tf.reduce_sum(exponentials, axis=1),
         tf.gather(logits, ids, batch_dims=2) - largest,
     )
+
+
+def keeps_complement(options: Options) -> bool:
+    """Whether 1 − H is computed on its own: of MAHF, where its digits make a force."""
+    return options.heaviside == "mahf" and options.normalization in WITH_SIGN
 
 
 def heaviside(phi: tf.Tensor, options: Options) -> tf.Tensor:
@@ -254,6 +262,7 @@ def energy_factors(
     valid: tf.Tensor,
     own: Own,
     inside: tf.Tensor,
+    outside: tf.Tensor | None,
     options: Options,
 ) -> tuple[Factors, Factors]:
     """Factors of N λ E for the classes that a pixel is not of, and for its own.
@@ -265,25 +274,34 @@ def energy_factors(
         valid: (R, W), one or zero.
         own: of each pixel's own class.
         inside: (R, C, W), H of the other classes, else zero.
+        outside: likewise 1 − H, or None to take it from H.
         options: see `combined_losses`.
     """
     num_classes = inside.shape[1]
     a, c, pixels = _sums_by_class([own.inside, own.outside, valid], ids, num_classes)
     n = tf.reduce_sum(pixels, keepdims=True)
-    # Row by row, so that float32 adds few numbers: d is what b leaves of the others.
-    b = tf.reduce_sum(
-        tf.cast(tf.linalg.matvec(inside, valid), tf.float64),
-        axis=0,
-    )
-    # Rounding must not take it below what it is where every probability is one.
-    least = heaviside(tf.constant(-0.5, tf.float64), options)
-    d = tf.maximum(n - pixels - b, (n - pixels) * least)
+    b = _sum_of_rows(inside, valid)
+    if outside is None:
+        # Rounding must not take it below what it is where every probability is one.
+        least = heaviside(tf.constant(-0.5, tf.float64), options)
+        d = tf.maximum(n - pixels - b, (n - pixels) * least)
+    else:
+        d = _sum_of_rows(outside, valid)
 
     scale = class_scale(pixels, n, options.class_weight, options.normalization)
     positions = tf.cast(tf.size(ids), tf.float64)
     scale = scale._replace(factor=scale.factor * options.level_set_weight * positions)
     others, owns = factors_of_sums(Regions(a, b, c, d), scale, options)
     return _cast(others, valid.dtype), _cast(owns, valid.dtype)
+
+
+def _sum_of_rows(values: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Sums (R, C, W) over the valid pixels, float64 (C,).
+
+    Row by row, so that float32 adds few numbers.
+    """
+    by_row = tf.linalg.matvec(values, valid)
+    return tf.reduce_sum(tf.cast(by_row, tf.float64), axis=0)
 
 
 def _cast(factors: Factors, dtype: tf.DType) -> Factors:
