@@ -198,7 +198,7 @@ def image_losses(
     values = tf.where(ids < num_classes, pixel_weights * cross_entropies + energies, 0)
 
     # ∂/∂z_k = P_k (F_k − Σ_l P_l F_l) + w (P_k − G_k), with F = ∂E/∂φ of Eq. 7.
-    slopes = slope(phi, inside, options) if outside is None else inside * outside
+    slopes = slope(phi, inside, outside, options)
     if options.heaviside != "mahf":  # whose is zero where H is
         slopes = tf.where(elsewhere, slopes, 0)
     forces = slopes * others.force[:, tf.newaxis]
@@ -234,11 +234,16 @@ def heaviside(phi: tf.Tensor, options: Options) -> tf.Tensor:
     return functions.HEAVISIDES[options.heaviside].inside(phi, options.epsilon)
 
 
-def slope(phi: tf.Tensor, inside: tf.Tensor, options: Options) -> tf.Tensor:
-    """δ(φ) without its constant factor, which is `constant_slope`."""
+def slope(
+    phi: tf.Tensor, inside: tf.Tensor, outside: tf.Tensor | None, options: Options
+) -> tf.Tensor:
+    """δ(φ) without its constant factor, which is `constant_slope`.
+
+    Where 1 − H is given, `outside`, the product keeps its digits as H nears one.
+    """
     if options.heaviside == "logit":
         return functions.HEAVISIDES["logit"].delta(phi, options.epsilon)
-    return inside * (1 - inside)
+    return inside * (1 - inside if outside is None else outside)
 
 
 def constant_slope(options: Options) -> float:
@@ -251,9 +256,7 @@ def own_class(softmax: Softmax, valid: tf.Tensor, options: Options) -> Own:
     probability = tf.exp(softmax.own) / softmax.total
     phi = probability - 0.5
     inside, outside = heaviside(phi, options), heaviside(-phi, options)
-    # Of MAHF as a product, which keeps its digits where H is close to one.
-    mahfs = options.heaviside == "mahf"
-    delta = inside * outside if mahfs else slope(phi, inside, options)
+    delta = slope(phi, inside, outside, options)
     return Own(valid * probability, valid * inside, valid * outside, valid * delta)
 
 
