@@ -122,7 +122,7 @@ def require_peers() -> None:
 
 def prepare(folder: Path, settings: dict[str, Any], quick: bool) -> None:
     """Writes a net's files: model.keras, 1/ (ours), model.onnx and picture.npy."""
-    from tf_levelset.export import export
+    from tf_levelset.export.saved_model import export
 
     image = picture(settings["size"])
     np.save(folder / "picture.npy", image[np.newaxis].astype(np.float32))
@@ -468,7 +468,7 @@ def table4(result: dict[str, Any], quick: bool) -> list[dict[str, Any]]:
         A row a net: medians in seconds and their ratios to the net alone, by column,
         ours and the paper's.
     """
-    from tf_levelset.published import TABLES
+    from tf_levelset.reporting.published import TABLES
 
     (table,) = (table for table in TABLES if table.number == 4)
     rows = []
@@ -511,8 +511,8 @@ def table4_samples(net: str, rounds: int, quick: bool) -> harness.Samples:
 def table4_row(net: str, quick: bool) -> Callable[[], dict[str, float]]:
     """A net of random weights, with and without a CRF, all three in turns."""
     _tensorflow()
-    from tf_levelset.crf import PRESETS, refined
-    from tf_levelset.evaluation import KerasPredictor
+    from tf_levelset.inference.crf import PRESETS, refined
+    from tf_levelset.inference.evaluation import KerasPredictor
     from tf_levelset.models import create_model
 
     image = picture((65, 65) if quick else (321, 321))

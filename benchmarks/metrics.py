@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import tf_levelset
 from benchmarks import harness
-from tf_levelset import boundary_metrics
+from tf_levelset.metrics import boundary_metrics
 
 VOID = 255
 MODES: dict[str, dict[str, Any] | None] = {

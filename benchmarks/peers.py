@@ -34,7 +34,8 @@ from keras import ops
 from benchmarks import harness
 from benchmarks.gradients import Loss, value_and_gradient
 from benchmarks.torch_losses import LOSSES, THREADS, batch, loss_and_gradient
-from tf_levelset import CrossEntropyLevelSetLoss, comparison_losses
+from tf_levelset import CrossEntropyLevelSetLoss
+from tf_levelset.losses import comparison_losses
 
 MODES: dict[str, dict[str, Any]] = {"graph": {}, "XLA": {"jit_compile": True}}
 CLASSES = 21

@@ -30,8 +30,8 @@ from benchmarks import harness
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import IGNORE_CLASS, evaluation_dataset
 from tf_levelset.models import at_input_size, create_model
-from tf_levelset.recipes import RECIPES, Recipe
-from tf_levelset.training import build_loss, build_optimizer
+from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.run import build_loss, build_optimizer
 
 CROSS_ENTROPY, LEVEL_SET = "CE", "CE + LS"
 MODES = {"graph": False, "XLA": True}

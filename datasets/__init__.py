@@ -16,6 +16,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tf_levelset.checks import call_with_options
+
 # Modules, not the functions of the same names: those would hide the modules.
 from tf_levelset.datasets import (
     camvid,
@@ -35,7 +37,6 @@ from tf_levelset.datasets.pipeline import (
     subset,
     training_dataset,
 )
-from tf_levelset.registry import call_with_options
 
 __all__ = [
     "IGNORE_CLASS",

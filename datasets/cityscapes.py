@@ -80,7 +80,7 @@ def cityscapes(
     There are 2,975 pictures to train, 500 to validate and 1,525 to test. The labels of
     the test split are withheld: the files in `gtFine/test` show no class, only what
     lies outside the region of interest, and are not read. Cityscapes' server judges
-    that split (see `tf_levelset.submission`).
+    that split (see `tf_levelset.inference.submission`).
 
     Args:
         data_dir: The folder that holds `leftImg8bit` and `gtFine`, with

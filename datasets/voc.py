@@ -57,7 +57,7 @@ def voc(
     `"trainaug"` is the usual training set of 10,582 pictures: VOC's 1,464 with VOC's
     labels, and those of SBD that are not in VOC val with SBD's labels. VOC val has
     1,449 pictures. `"test"`, 1,456 pictures in an archive of its own, has no labels:
-    only VOC's server can judge it (see `tf_levelset.submission`).
+    only VOC's server can judge it (see `tf_levelset.inference.submission`).
 
     Args:
         data_dir: The devkit's folder `VOC2012`, which holds `JPEGImages`,

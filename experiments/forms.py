@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.plots import save
-from tf_levelset.energy import level_set_energy
+from tf_levelset.energy.energy import level_set_energy
 
 PIXELS = 100
 CLASS_PIXELS = 10

@@ -12,8 +12,8 @@ from experiments.statistics import (
     paired_difference,
 )
 from experiments.sweeps import BORROWED
-from tf_levelset.evaluation import TRIMAP_WIDTHS, table
 from tf_levelset.files import read_json
+from tf_levelset.inference.evaluation import TRIMAP_WIDTHS, table
 
 Result = Mapping[str, Any]
 Pair = tuple[str, int, str]

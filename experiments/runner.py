@@ -22,14 +22,14 @@ from experiments.pictures import write_pictures
 from experiments.stages import Stages
 from experiments.trials import STARTS, Trial
 from tf_levelset import compat
-from tf_levelset.crf import PRESETS, require_library
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import in_memory
-from tf_levelset.evaluation import evaluate
 from tf_levelset.files import read_json, write_json
-from tf_levelset.interrupts import Interrupts
-from tf_levelset.recipes import Recipe
-from tf_levelset.training import Run
+from tf_levelset.inference.crf import PRESETS, require_library
+from tf_levelset.inference.evaluation import evaluate
+from tf_levelset.training.interrupts import Interrupts
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.run import Run
 
 MODEL_FILE = "model.keras"
 
@@ -59,7 +59,7 @@ def run_sweep(
 
     Raises:
         ValueError: for two trials of one name.
-        ImportError: for a CRF without its library, see `tf_levelset.crf`.
+        ImportError: for a CRF without its library, see `tf_levelset.inference.crf`.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the step at hand is saved.
     """
     check(trials)

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.trials import OFFICIAL, STARTS, Trial
 from tf_levelset.datasets import Augmentation
 from tf_levelset.datasets.camvid import TAILS
-from tf_levelset.recipes import RECIPES, Recipe
+from tf_levelset.training.recipe import RECIPES, Recipe
 
 TUNING_FOLD, TUNING_SEED = TAILS, 100
 """What hyperparameters are chosen on. Nothing is reported of this fold or seed."""

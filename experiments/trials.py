@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tf_levelset.crf import PRESETS
-from tf_levelset.recipes import Recipe
+from tf_levelset.inference.crf import PRESETS
+from tf_levelset.training.recipe import Recipe
 
 OFFICIAL = "official"
 """The published split, as the name of a fold."""
@@ -24,7 +24,7 @@ class Trial:
         recipe: with one loss. Its seed decides the initial weights, the batches and
             the augmentation.
         start: the run, of the same fold and seed, with whose weights it begins.
-        crf: of `tf_levelset.crf.PRESETS`; the model is judged with it too.
+        crf: of `tf_levelset.inference.crf.PRESETS`; the model is judged with it too.
         pictures: whether to keep what it makes of `pictures.SAMPLES`.
         curves: whether it is judged as it trains too, for plots over time; on two cores
             that takes as long as the training.

@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import evaluation_dataset
-from tf_levelset.energy import level_set_energy
-from tf_levelset.figures import diverging
-from tf_levelset.visualize import colourize, grid, write_png
+from tf_levelset.energy.energy import level_set_energy
+from tf_levelset.inference.drawing import colourize, grid, write_png
+from tf_levelset.reporting.level_sets import diverging
 
 SAMPLE = 0
 CLASS = "star"

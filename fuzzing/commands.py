@@ -19,9 +19,10 @@ import numpy as np
 from fuzzing import files
 from fuzzing.case import Case, Expected, Refused, pick
 from fuzzing.files import OTHERS_FILE
-from tf_levelset import cli, training
-from tf_levelset.prediction import claim
-from tf_levelset.recipes import LOSSES, RECIPES, Recipe, smoke
+from tf_levelset.commands import cli
+from tf_levelset.inference.prediction import claim
+from tf_levelset.training import run as training
+from tf_levelset.training.recipe import LOSSES, RECIPES, Recipe, smoke
 
 TINY = (
     *("train", "--iterations", "1", "--batch-size", "2", "--losses", "ls"),

@@ -19,8 +19,8 @@ from tf_levelset import (
     LossSum,
     level_set_energy,
 )
-from tf_levelset.comparison_losses import COMPARISON_LOSSES
-from tf_levelset.energy import NORMALIZATIONS, WITH_SIGN
+from tf_levelset.energy.energy import NORMALIZATIONS, WITH_SIGN
+from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "level_set": LevelSetLoss,

@@ -18,12 +18,12 @@ from fuzzing.literal import (
     literal_mean_of_ratios,
     literal_scores,
 )
-from tf_levelset.boundary_metrics import (
+from tf_levelset.metrics.boundary_metrics import (
     boundary_counts,
     small_object_counts,
     trimap_confusions,
 )
-from tf_levelset.metrics import confusion_matrix, scores
+from tf_levelset.metrics.metrics import confusion_matrix, scores
 
 CONFUSIONS = ("MeanIoU", "PixelAccuracy", "MeanAccuracy", "FrequencyWeightedIoU")
 OF_PICTURES = ("BoundaryIoU", "TrimapIoU", "SmallObjectRecall")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_levelset.evaluation import table
 from tf_levelset.files import read_json
+from tf_levelset.inference.evaluation import table
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tf_levelset.checks import call_with_options
 from tf_levelset.models.deeplab import (
     deeplab_largefov,
     deeplab_resnet101,
@@ -26,7 +27,6 @@ from tf_levelset.models.msc import (
     multi_scale,
 )
 from tf_levelset.models.outputs import at_input_size, output_stride
-from tf_levelset.registry import call_with_options
 
 __all__ = [
     "at_input_size",

@@ -27,8 +27,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tf_levelset.evaluation import table
 from tf_levelset.files import read_json, write_json
+from tf_levelset.inference.evaluation import table
 
 ROOT = Path(__file__).resolve().parent.parent
 

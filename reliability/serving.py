@@ -56,8 +56,8 @@ from reliability.serving_requests import (
     sound_requests,
 )
 from reliability.workers import free_ports
-from tf_levelset.evaluation import table
 from tf_levelset.files import read_json, write_json
+from tf_levelset.inference.evaluation import table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -173,7 +173,7 @@ def trial(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def exported(folder: Path) -> list[tuple[Any, Path]]:
     """Two nets with other weights, and a version folder of each."""
-    from tf_levelset.export import export
+    from tf_levelset.export.saved_model import export
 
     nets = [small_net(seed) for seed in (1, 2)]
     return [(net, export(net, folder)) for net in nets]

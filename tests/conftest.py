@@ -12,7 +12,7 @@ import pytest
 from tf_levelset.compat import KERAS_3
 
 if TYPE_CHECKING:
-    from tf_levelset.recipes import Recipe
+    from tf_levelset.training.recipe import Recipe
 
 # A busy machine is no fault.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -34,7 +34,7 @@ def tfa() -> Any:
 def tiny_recipe() -> Recipe:
     """A run of seconds."""
     from tf_levelset.datasets.augment import Augmentation
-    from tf_levelset.recipes import Recipe
+    from tf_levelset.training.recipe import Recipe
 
     return Recipe(
         dataset="synthetic",
@@ -56,7 +56,8 @@ def tiny_recipe() -> Recipe:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) -> Path:
     """The folder that `tf-levelset train` left, undisturbed; not to be changed."""
-    from tf_levelset import cli, recipes
+    from tf_levelset.commands import cli
+    from tf_levelset.training import recipe as recipes
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     with pytest.MonkeyPatch.context() as patched:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_levelset.files import write_json
-from tf_levelset.recipes import Recipe
+from tf_levelset.training.recipe import Recipe
 
 CLASSES = ("sky", "road")
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.constants import IMAGENET_MEAN_RGB
-from tf_levelset.export import export
+from tf_levelset.export.saved_model import export
 from tf_levelset.models import at_input_size, create_model, output_stride
 
 CLASSES = 5

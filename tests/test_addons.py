@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tf_levelset import CrossEntropyLevelSetLoss, MeanIoU
-from tf_levelset.optimizers import CaffeSGD
+from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 # TFA and Keras' HDF5 files announce the end of their lives again and again.
 pytestmark = pytest.mark.filterwarnings("ignore")

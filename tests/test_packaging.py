@@ -138,7 +138,7 @@ def test_sdist_holds_what_a_build_and_its_tests_need(wheel: Path) -> None:
     assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
     assert {"train_keras.py", "tests/test_packaging.py", "tests/oracles.py"} <= names
     assert {"models/deeplab.py", "datasets/camvid.py"} <= names
-    assert {"tf_levelset/losses.py", "tf_levelset/py.typed"} <= names
+    assert {"tf_levelset/losses/level_set.py", "tf_levelset/py.typed"} <= names
 
 
 def test_wheel_holds_each_module_once_and_inside_our_package(
@@ -159,10 +159,10 @@ def test_wheel_holds_each_module_once_and_inside_our_package(
         "tf_levelset/models/deeplab.py",
         "tf_levelset/datasets/camvid.py",
         "tf_levelset/py.typed",
-        "tf_levelset/templates/report.html",
+        "tf_levelset/reporting/templates/report.html",
     } <= set(counts)
     assert any(name.endswith("/LICENSE") for name in metadata)
-    assert "tf-levelset = tf_levelset.cli:main" in scripts
+    assert "tf-levelset = tf_levelset.commands.cli:main" in scripts
 
 
 # --- Beside another project's `datasets` ---

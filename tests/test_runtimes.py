@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_levelset.export import export
+from tf_levelset.export.onnx import export_onnx
+from tf_levelset.export.saved_model import export
 from tf_levelset.models import create_model
-from tf_levelset.onnx import export_onnx
 
 SIZES = [(97, 129), (40, 33), (9, 50)]
 SAME = 0.999

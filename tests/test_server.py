@@ -35,7 +35,7 @@ from reliability.serving_requests import (
     tf_serving_json,
 )
 from tf_levelset import server
-from tf_levelset.export import export
+from tf_levelset.export.saved_model import export
 
 LIMITS = server.Limits(num_bytes=2**18, pixels=10_000, files=3, seconds=1.0)
 

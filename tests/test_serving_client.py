@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from examples.serving_client import mask_over_grpc, mask_over_rest
-from tf_levelset.export import export
+from tf_levelset.export.saved_model import export
 from tf_levelset.models import create_model
 
 

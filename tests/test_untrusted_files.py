@@ -19,12 +19,12 @@ import scipy.io
 from PIL import Image
 
 from fuzzing import models as made
-from tf_levelset import cli
+from tf_levelset.commands import cli
 from tf_levelset.compat import KERAS_3
 from tf_levelset.datasets.matlab import read_variable
-from tf_levelset.evaluation import KerasPredictor, load_predictors
-from tf_levelset.model_files import load_keras
+from tf_levelset.inference.evaluation import KerasPredictor, load_predictors
 from tf_levelset.models import deeplab_largefov
+from tf_levelset.models.model_files import load_keras
 from tf_levelset.models.weights import load_weights
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_levelset import cli
+from tf_levelset.commands import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +47,7 @@ def hook(event, arguments):
         changes.append((event, str(arguments)))
 
 import keras, matplotlib.font_manager, tensorflow  # with what they keep for themselves
-from tf_levelset import cli
+from tf_levelset.commands import cli
 
 os.umask(0o027)
 sys.addaudithook(hook)

@@ -13,8 +13,8 @@ from experiments.trials import Trial, job_name
 from tf_levelset import compat
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import in_memory
-from tf_levelset.evaluation import evaluate
 from tf_levelset.files import read_json, write_json
+from tf_levelset.inference.evaluation import evaluate
 
 FIGURES = ("loss", "cross_entropy", "level_set_energy_per_pixel")
 """Of a step, in `lower.training_step`'s order."""

@@ -23,7 +23,6 @@ from jax.experimental import jax2tf
 from PIL import Image
 
 from experiments.trials import Trial, job_name
-from tf_levelset import comparison_losses
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.augment import sample_window
@@ -33,11 +32,12 @@ from tf_levelset.datasets.pipeline import (
     sample_index,
     sample_seed,
 )
-from tf_levelset.energy import level_set_energy
-from tf_levelset.export import traced_for
+from tf_levelset.energy.energy import level_set_energy
+from tf_levelset.export.saved_model import traced_for
 from tf_levelset.files import write_json
-from tf_levelset.recipes import Recipe
-from tf_levelset.training import Run, build_loss, build_optimizer
+from tf_levelset.losses import comparison_losses
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.run import Run, build_loss, build_optimizer
 
 PLATFORMS = ("cpu", "cuda")
 """Of XLA, by JAX's names."""

@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from experiments import runner
 from experiments.trials import STARTS, Trial
-from tf_levelset import comparison_losses
 from tf_levelset.datasets import Augmentation
 from tf_levelset.files import read_json
-from tf_levelset.recipes import RECIPES, smoke
+from tf_levelset.losses import comparison_losses
+from tf_levelset.training.recipe import RECIPES, smoke
 
 pytest.importorskip("jax", reason="compiled trials need the extra [compiled]")
 

@@ -11,7 +11,7 @@ from experiments import report
 from experiments.document import read_all, tuning_gains, tuning_trials
 from experiments.sweeps import CHOSEN, SWEEPS, frozen, with_loss
 from tf_levelset.files import read_json
-from tf_levelset.recipes import Recipe
+from tf_levelset.training.recipe import Recipe
 
 RESULTS = Path(report.__file__).parent / "results"
 

@@ -33,7 +33,7 @@ from tf_levelset.models.layers import (
     SymmetricAveragePooling2D,
     SymmetricMaxPooling2D,
 )
-from tf_levelset.optimizers import CaffeSGD
+from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 # Layer, output stride of its map, channels: 321 → 161 → 81 → 41 at the strides 1, 2,
 # 4, 8, with ⌊(n + 2 − 3)/2⌋ + 1 = (n + 1)/2 for odd n at each pooling of stride 2.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_levelset import compat
 from tf_levelset.models import deeplab_resnet101
 from tf_levelset.models.resnet import resnet101
-from tf_levelset.optimizers import CaffeSGD
+from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 STAGES = ("conv2", "conv3", "conv4", "conv5")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reliability import resume
-from tf_levelset.checkpoints import Checkpoints
+from tf_levelset.training.checkpoints import Checkpoints
 
 PROGRAM = """
 import hashlib, json, sys, time

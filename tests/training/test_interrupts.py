@@ -1,0 +1,140 @@
+"""Ctrl-C and SIGTERM between two steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tf_levelset.training.interrupts import Interrupts
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+def test_nothing_is_requested_at_first() -> None:
+    with Interrupts() as interrupts:
+        assert not interrupts.requested
+        interrupts.raise_if_requested()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_noted_and_nothing_stops(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Interrupts() as interrupts:
+        send(number)
+        # Reached: the step at hand is finished.
+        assert interrupts.requested
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.raise_if_requested()
+    assert "Stopping after this step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_signal_stops_at_once(first: int, second: int) -> None:
+    with Interrupts() as interrupts:
+        send(first)
+        with pytest.raises(KeyboardInterrupt):
+            send(second)
+        assert interrupts.requested
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_handlers_are_restored(error: type[BaseException] | None) -> None:
+    def mine(number: int, frame: object) -> None:
+        raise AssertionError
+
+    old = [signal.signal(number, mine) for number in SIGNALS]
+    try:
+        if error is None:
+            with Interrupts():
+                assert mine not in handlers()
+        else:
+            with pytest.raises(error), Interrupts():
+                raise error
+        assert handlers() == [mine, mine]
+    finally:
+        for number, handler in zip(SIGNALS, old, strict=True):
+            signal.signal(number, handler)
+
+
+def test_afterwards_ctrl_c_is_what_it_was() -> None:
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interrupts():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_request_outlives_the_block() -> None:
+    with Interrupts() as interrupts:
+        send(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.raise_if_requested()
+
+
+def test_other_threads_change_no_handler() -> None:
+    before, during = handlers(), []
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            during.extend(handlers())
+            interrupts.raise_if_requested()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert during == before == handlers()
+
+
+# A loop that takes two seconds a step, unless it is stopped.
+LOOP = """
+import time
+from pathlib import Path
+import runpy, sys
+
+Interrupts = runpy.run_path(sys.argv[1])["Interrupts"]
+with Interrupts() as interrupts:
+    for step in range(100):
+        print("step", step, flush=True)
+        time.sleep(1)
+        print("finished", step, flush=True)
+        interrupts.raise_if_requested()
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_process_finishes_its_step(number: int) -> None:
+    # The file itself: importing the package would take TensorFlow's seconds.
+    path = sys.modules[Interrupts.__module__].__file__
+    assert path is not None
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOP, path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "step 0\n"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert output.splitlines()[-1] == "finished 0"
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0

@@ -1,0 +1,306 @@
+"""Recipes as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tf_levelset import CrossEntropyLevelSetLoss
+from tf_levelset.datasets import Augmentation, list_datasets, load_dataset
+from tf_levelset.models import list_models
+from tf_levelset.models.deeplab import RESNET101_MULTIPLIERS
+from tf_levelset.models.fcn import FCN_MULTIPLIERS
+from tf_levelset.optimizers.caffe_sgd import CaffeSGD
+from tf_levelset.training.recipe import DEFAULTS, RECIPES, Recipe, smoke, with_model
+from tf_levelset.training.run import train
+
+# None of its values is the default.
+OTHER = Recipe(
+    dataset="voc",
+    name="other",
+    train_split="trainaug",
+    val_split="train",
+    dataset_options={"sbd_dir": "sbd"},
+    model="other",
+    model_options={"width": 0.5},
+    losses=("ls",),
+    level_set={"class_weight": [1.0, 2.0]},
+    loss_options={"dice": {"weight": 0.5}},
+    loss_stride=1,
+    epochs=3,
+    iterations=100,
+    batch_size=2,
+    learning_rate=0.01,
+    schedule="step",
+    power=0.5,
+    step_size=50,
+    gamma=0.5,
+    momentum=0.5,
+    l2=0.0,
+    multipliers=(("fc8/", 10.0, 1.0), ("/bias", 2.0, 0.0)),
+    input_scale=0.75,
+    augmentation=Augmentation(scale=(0.5, 1.5), crop=(8, 9), photometric=True),
+    seed=7,
+)
+
+
+def test_the_other_recipe_has_no_default() -> None:
+    default = Recipe("synthetic")
+    for field in dataclasses.fields(Recipe):
+        assert getattr(OTHER, field.name) != getattr(default, field.name), field.name
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), OTHER])
+def test_json_round_trip(recipe: Recipe) -> None:
+    values = recipe.to_json()
+    text = json.dumps(values, allow_nan=False)
+    # Already JSON's own types: a folder's file compares equal to a new recipe's.
+    assert json.loads(text) == values
+    assert Recipe.from_json(json.loads(text)) == recipe
+
+
+def test_json_is_a_copy() -> None:
+    recipe = Recipe("synthetic", model_options={"width": 0.5})
+    values = recipe.to_json()
+    values["model_options"]["width"] = 2
+    values["epochs"] = 9
+    assert recipe == Recipe("synthetic", model_options={"width": 0.5})
+    made = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert made.to_json() == recipe.to_json()
+
+
+def test_from_json_leaves_its_argument_alone() -> None:
+    values = OTHER.to_json()
+    Recipe.from_json(values)
+    assert values == OTHER.to_json()
+
+
+def test_unknown_fields_raise() -> None:
+    values = {**OTHER.to_json(), "optimiser": "adam", "decay": 1}
+    with pytest.raises(ValueError, match=r"Received: \['decay', 'optimiser'\]"):
+        Recipe.from_json(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("input_scale", 0.0),
+        ("losses", ()),
+        ("losses", ("ce", "mse")),
+        ("loss_options", {"ls": {}}),
+        ("loss_stride", 4),
+        ("iterations", 0),
+        ("schedule", "cosine"),
+        ("iterations", 2.5),
+        ("batch_size", 2.5),
+        ("seed", "1"),
+        ("learning_rate", "high"),
+        ("model_options", 5),
+        ("level_set", 3),
+        ("learning_rate", float("inf")),
+        ("learning_rate", True),
+        ("power", float("nan")),
+        ("power", -1.0),
+        ("gamma", "a"),
+        ("momentum", 1.5),
+        ("l2", -1e-4),
+        ("seed", -1),
+        ("seed", 2**40),
+        ("step_size", 0),
+        ("name", 3),
+        ("dataset", 3),
+        ("model", ["fcn8s_vgg16"]),
+        ("val_split", None),
+        ("losses", (["ce"],)),
+        ("loss_options", {"dice": 3}),
+    ],
+)
+def test_bad_values_raise(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"Expected `{name}`"):
+        Recipe(**{"dataset": "synthetic", name: value})
+    with pytest.raises(ValueError, match=f"Expected `{name}`"):
+        Recipe.from_json({**OTHER.to_json(), name: value})
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        OTHER.epochs = 4  # type: ignore[misc]
+
+
+# --- The recipes that have a name ---
+
+
+def test_every_dataset_has_its_default() -> None:
+    assert set(DEFAULTS) == set(list_datasets())
+    for dataset, name in DEFAULTS.items():
+        assert RECIPES[name].dataset == dataset
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_name_what_there_is(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.name == name
+    assert recipe.dataset in list_datasets()
+    assert recipe.model in list_models()
+    assert {"ce", "ls"} <= set(recipe.losses)
+    # Each of its parts can be made.
+    loss = CrossEntropyLevelSetLoss(
+        **recipe.level_set, from_logits=True, ignore_class=255
+    )
+    assert loss.level_set_weight > 0
+    CaffeSGD(
+        recipe.learning_rate,
+        momentum=recipe.momentum,
+        l2=recipe.l2,
+        multipliers=recipe.multipliers,
+    )
+
+
+@pytest.mark.parametrize(
+    ("net", "learning_rate", "crop", "l2"),
+    [
+        ("fcn32s_resnet101", 0.004, 512, 1e-4),
+        ("fcn16s_resnet101", 0.004, 512, 1e-4),
+        ("fcn8s_resnet101", 0.004, 512, 1e-4),
+        ("deeplab_largefov", 0.004, 512, 1e-4),
+        ("deeplab_msc_largefov", 0.004, 512, 1e-4),
+        ("deeplab_resnet101", 0.00025, 321, 5e-4),
+        ("deeplab_msc_resnet101", 0.00025, 321, 5e-4),
+    ],
+)
+def test_the_papers_recipes(
+    net: str, learning_rate: float, crop: int, l2: float
+) -> None:
+    # Kim et al. 2019, Section 4.2, which names "poly" for ResNet101 alone.
+    recipes = [
+        r for name, r in RECIPES.items() if name in (f"{d}-{net}" for d in PAPER)
+    ]
+    assert len(recipes) == (3 if net in COMMON else 1)
+    for recipe in recipes:
+        assert recipe.learning_rate == learning_rate
+        assert recipe.augmentation.crop == (crop, crop)
+        assert recipe.augmentation.flip
+        assert (recipe.l2, recipe.batch_size, recipe.momentum) == (l2, 10, 0.9)
+        assert (recipe.schedule, recipe.power) == ("poly", 0.9)
+        assert recipe.model_options == {"weights": "imagenet"}
+        assert recipe.iterations == 20_000
+        # λ: the paper's on the sum at stride 8, or what it weighs there, λ·n.
+        if recipe.loss_stride == 8:
+            assert recipe.level_set == {"level_set_weight": 4e-4}
+        else:
+            weight = recipe.level_set["level_set_weight"]
+            assert weight == pytest.approx(4e-4 * (crop / 8) ** 2, rel=2e-3)
+            assert recipe.level_set["normalization"] == "mean"
+    voc = RECIPES[f"voc-{net}"]
+    assert voc.train_split == "trainaug"
+
+
+PAPER = ("voc", "pascal_context", "cityscapes")
+COMMON = ("fcn8s_resnet101", "deeplab_largefov", "deeplab_resnet101")
+
+
+def test_only_the_deeplab_resnets_see_other_scales() -> None:
+    scaled = {r.model for r in RECIPES.values() if r.augmentation.scale == (0.5, 1.5)}
+    assert scaled == {"deeplab_resnet101", "deeplab_msc_resnet101"}
+
+
+def test_the_papers_rates() -> None:
+    rates = {
+        p: (rate, decay)
+        for p, rate, decay in RECIPES["voc-deeplab_largefov"].multipliers
+    }
+    assert rates == {
+        "fc8/kernel": (10, 1),
+        "fc8/bias": (20, 0),
+        "/bias": (2, 0),
+        "/(gamma|beta)": (1, 0),
+    }
+
+
+# --- Another net ---
+
+
+def test_another_net_brings_its_own_rates_and_options() -> None:
+    recipe = with_model(RECIPES["voc-deeplab_largefov"], "deeplab_resnet101")
+    assert recipe.model == "deeplab_resnet101"
+    assert recipe.multipliers == RESNET101_MULTIPLIERS
+    assert recipe.model_options == {"weights": "imagenet"}
+    assert recipe.learning_rate == 0.004  # the recipe's
+    fcn = with_model(recipe, "fcn8s_vgg16")
+    assert fcn.multipliers == FCN_MULTIPLIERS
+    small = with_model(RECIPES["camvid"], "fcn8s_vgg16")
+    assert small.multipliers == RECIPES["camvid"].multipliers  # one rate for all
+    assert small.model_options == {"width": 0.25}
+    assert with_model(small, "fcn8s_vgg16") is small
+
+
+# --- Smoke tests ---
+
+WITH_EVERY_LOSS = ("synthetic", "voc-deeplab_resnet101-losses")
+"""Of the others the level set loss alone is run: what a net and a data set make of a
+recipe does not depend on the loss, and a graph takes long to trace."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_smoke_keeps_what_is_the_recipes_own(name: str) -> None:
+    recipe = RECIPES[name]
+    tiny = smoke(recipe)
+    for field in (
+        "model",
+        "losses",
+        "level_set",
+        "loss_options",
+        "loss_stride",
+        "learning_rate",
+        "schedule",
+        "momentum",
+        "l2",
+        "multipliers",
+    ):
+        assert getattr(tiny, field) == getattr(recipe, field)
+    assert tiny.name == ""  # its numbers are no recipe's
+    assert "weights" not in tiny.model_options
+    assert Recipe.from_json(tiny.to_json()) == tiny
+    expected = {"voc": 21, "pascal_context": 60, "cityscapes": 19, "camvid": 11}
+    source = load_dataset("synthetic", "val", None, **tiny.dataset_options)
+    assert source.num_classes == expected.get(recipe.dataset, 8)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
+    recipe = smoke(RECIPES[name])
+    if name not in WITH_EVERY_LOSS:
+        recipe = dataclasses.replace(recipe, losses=("ls",))
+    report = train(recipe, tmp_path)
+    assert tuple(report["evaluation"]) == recipe.losses
+    for loss, result in report["evaluation"].items():
+        assert result["images"] == 4
+        (*_, last) = json.loads((tmp_path / loss / "history.json").read_text())
+        assert last["step"] == 2
+        assert np.isfinite(last["loss"])
+        assert (tmp_path / loss / "export" / "1" / "saved_model.pb").exists()
+
+
+def test_every_loss_is_in_a_recipe_that_runs_with_it() -> None:
+    run = {loss for name in WITH_EVERY_LOSS for loss in RECIPES[name].losses}
+    assert run == {loss for recipe in RECIPES.values() for loss in recipe.losses}
+
+
+@pytest.mark.parametrize("values", [None, 3, [], "a", {}, {"augmentation": 3}])
+def test_what_is_no_recipe_raises(values: Any) -> None:
+    with pytest.raises(ValueError, match="Expected the fields of a recipe"):
+        Recipe.from_json(values)
+
+
+def test_an_augmentation_is_one() -> None:
+    with pytest.raises(ValueError, match="Expected `augmentation`"):
+        Recipe("synthetic", augmentation={"flip": True})  # type: ignore[arg-type]

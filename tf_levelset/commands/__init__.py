@@ -1,0 +1,1 @@
+"""The commands of `tf-levelset`, one a file."""

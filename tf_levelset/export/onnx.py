@@ -1,0 +1,65 @@
+"""An exported model as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_levelset.files import write_bytes
+from tf_levelset.models.model_files import load_saved_model
+
+OPSET = 18
+
+
+def export_onnx(saved_model: Path, path: Path) -> Path:
+    """Converts the endpoint `serving_default` of an exported model.
+
+    Its input is `images`, float32 (B, H, W, 3) in 0–255, its outputs are `mask` and
+    `probabilities`; B, H and W are free.
+
+    Args:
+        saved_model: a version's folder, of `export(…, portable=True)`.
+        path: of the ONNX file.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ImportError: without tf2onnx.
+        ValueError: if the model has operations that ONNX does not have.
+    """
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            "Expected tf2onnx, which pip install 'tf_levelset[runtimes]' brings. "
+            "Received: none"
+        ) from error
+
+    # Kept: an endpoint lives as long as the loaded object.
+    loaded = load_saved_model(saved_model)
+    endpoint = loaded.signatures["serving_default"]
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, "images")]
+    )
+    def serving(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(endpoint(images=images))
+
+    operations = _operations(serving.get_concrete_function().graph.as_graph_def())
+    if "ScaleAndTranslate" in operations:
+        raise ValueError(
+            f"Expected a portable export (`portable=True`). Received: {saved_model}"
+        )
+    model, _ = tf2onnx.convert.from_function(
+        serving, input_signature=serving.input_signature, opset=OPSET
+    )
+    write_bytes(path, model.SerializeToString())
+    return path
+
+
+def _operations(graph: tf.compat.v1.GraphDef) -> set[str]:
+    """The kinds of operations in a graph and in the functions that it calls."""
+    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+    return {node.op for nodes in bodies for node in nodes}

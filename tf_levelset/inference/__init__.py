@@ -1,0 +1,1 @@
+"""Predictions of trained models, and how good they are."""

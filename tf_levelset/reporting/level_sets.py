@@ -1,0 +1,196 @@
+"""What the level set loss sees of a prediction (Figures 2 and 3), and zooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from tf_levelset.energy.heaviside import HEAVISIDES
+from tf_levelset.inference.drawing import boundaries, colourize, fitted, grid
+
+ZOOM = 64
+"""Side of what is enlarged, in pixels of the picture."""
+
+
+def level_sets(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_index: int,
+    *,
+    heaviside: str = "mahf",
+    epsilon: float = 1 / 20,
+    ignore_class: int = 255,
+) -> dict[str, np.ndarray]:
+    """The level set function of a class and what Eq. 4 makes of it, pixel by pixel.
+
+    Args:
+        labels: integers (H, W).
+        probabilities: (H, W, C).
+        class_index: which class.
+        heaviside: of `HEAVISIDES`.
+        epsilon: its width.
+        ignore_class: label of void pixels.
+
+    Returns:
+        float64 (H, W) each: "phi", P − ½ (Eq. 3); "region", H(φ); "energy", the
+        pixel's addend of Eq. 4, zero on void.
+
+    Raises:
+        ValueError: if the sizes differ, or there is no such class.
+    """
+    if probabilities.shape[:2] != labels.shape:
+        raise ValueError(
+            f"Expected labels of shape {probabilities.shape[:2]}. "
+            f"Received: {labels.shape}"
+        )
+    if not 0 <= class_index < probabilities.shape[-1]:
+        raise ValueError(
+            f"Expected a class in [0, {probabilities.shape[-1]}). "
+            f"Received: {class_index}"
+        )
+    phi = probabilities[..., class_index].astype(np.float64) - 0.5
+    function = HEAVISIDES[heaviside]
+    inside, outside = (
+        np.asarray(part(tf.constant(phi), epsilon))
+        for part in (function.inside, function.outside)
+    )
+    valid = labels != ignore_class
+    truth = (labels == class_index).astype(np.float64)
+    c1, c2 = (
+        (truth * part)[valid].sum() / max(part[valid].sum(), np.finfo(float).tiny)
+        for part in (inside, outside)
+    )
+    energy = (truth - c1) ** 2 * inside + (truth - c2) ** 2 * outside
+    return {"phi": phi, "region": inside, "energy": np.where(valid, energy, 0)}
+
+
+def level_set_panel(
+    image: np.ndarray,
+    labels: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    classes: Mapping[str, int],
+    width: int = 200,
+    **options: Any,
+) -> np.ndarray:
+    """Draws a row a class: its truth, and φ, H(φ) and energy of every prediction.
+
+    Args:
+        image: uint8 (H, W, 3).
+        labels: integers (H, W).
+        predictions: probabilities (H, W, C) by title, such as before and after.
+        classes: indices by name.
+        width: of a column, in pixels.
+        **options: of `level_sets`.
+
+    Returns:
+        uint8 (height, width, 3) RGB. φ is blue below zero and red above, H(φ) and the
+        energy are grey, white at 1.
+    """
+    rows = []
+    for index in classes.values():
+        cells = [image, _grey(labels == index)]
+        for probabilities in predictions.values():
+            found = level_sets(labels, probabilities, index, **options)
+            cells += [
+                diverging(2 * found["phi"]),
+                _grey(found["region"]),
+                _grey(found["energy"]),
+            ]
+        rows.append([fitted(cell, width) for cell in cells])
+    titles = ["image", "truth"]
+    for title in predictions:
+        titles += [f"{title}: phi", f"{title}: H", f"{title}: energy"]
+    return grid(rows, titles)
+
+
+def zoomed_panel(
+    image: np.ndarray,
+    labels: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    zooms: int = 2,
+    width: int = 240,
+    ignore_class: int = 255,
+) -> np.ndarray:
+    """Draws predictions whole, and enlarged where they differ most near boundaries.
+
+    Args:
+        image: uint8 (H, W, 3).
+        labels: integers (H, W).
+        predictions: probabilities (H, W, C) by title.
+        palette: (C, 3), RGB in 0–255.
+        zooms: how many places to enlarge.
+        width: of a column, in pixels.
+        ignore_class: label of void pixels.
+
+    Returns:
+        uint8 (height, width, 3) RGB: a row of whole pictures, and one a place.
+    """
+    masks = [probabilities.argmax(-1) for probabilities in predictions.values()]
+    cells = [image, *(colourize(m, palette) for m in (labels, *masks))]
+    rows = [[fitted(cell, width) for cell in cells]]
+    for top, left in places(labels, masks, zooms, ignore_class):
+        part = slice(top, top + ZOOM), slice(left, left + ZOOM)
+        rows.append([fitted(cell[part], width) for cell in cells])
+    return grid(rows, ["image", "truth", *predictions])
+
+
+def places(
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray],
+    count: int,
+    ignore_class: int = 255,
+) -> list[tuple[int, int]]:
+    """Where masks differ most along the truth's boundaries: (top, left) of squares.
+
+    Args:
+        labels: integers (H, W).
+        masks: of labels' size, one or more; a single one is held against the truth.
+        count: how many squares of side `ZOOM`, or the picture's where it is smaller;
+            fewer where the masks differ in fewer.
+        ignore_class: label of void pixels.
+    """
+    against = [*masks[1:]] if len(masks) > 1 else [labels]
+    differ = np.zeros(labels.shape, np.float32)
+    for other in against:
+        differ += (masks[0] != other) & (labels != ignore_class)
+    near = cv2.dilate(boundaries(labels).astype(np.uint8), np.ones((7, 7), np.uint8))
+    differ *= near
+    side = [min(ZOOM, n) for n in labels.shape]
+    found = []
+    for _ in range(count):
+        sums = cv2.integral(differ)
+        inside = (
+            sums[side[0] :, side[1] :]
+            - sums[: -side[0], side[1] :]
+            - sums[side[0] :, : -side[1]]
+            + sums[: -side[0], : -side[1]]
+        )
+        top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+        if inside[top, left] <= 0:
+            break
+        within = differ[top : top + side[0], left : left + side[1]]
+        centre = np.array([top, left]) + np.argwhere(within).mean(0)
+        corner = [
+            int(np.clip(round(c - s / 2), 0, n - s))
+            for c, s, n in zip(centre, side, labels.shape, strict=True)
+        ]
+        found.append((corner[0], corner[1]))
+        within[:] = 0
+    return found
+
+
+def diverging(values: np.ndarray) -> np.ndarray:
+    """Blue at −1, white at 0, red at 1, uint8 (H, W, 3)."""
+    up, down = np.clip(values, 0, 1), np.clip(-values, 0, 1)
+    colours = np.stack([1 - down, 1 - up - down, 1 - up], axis=-1)
+    return np.round(255 * colours).astype(np.uint8)
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    grey = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
