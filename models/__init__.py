@@ -1,32 +1,31 @@
-"""Segmentation networks as functional Keras models."""
+"""Segmentation networks as functional Keras models.
+
+Importing this package loads none of them: each is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import keras
+from tf_levelset.models.catalog import NETS, create_model, list_models, scaled_rates
 
-from tf_levelset.checks import call_with_options
-from tf_levelset.models.deeplab import (
-    deeplab_largefov,
-    deeplab_resnet101,
-    scaled_rates,
-)
-from tf_levelset.models.fcn import (
-    fcn8s_resnet101,
-    fcn8s_vgg16,
-    fcn16s_resnet101,
-    fcn16s_vgg16,
-    fcn32s_resnet101,
-    fcn32s_vgg16,
-)
-from tf_levelset.models.msc import (
-    deeplab_msc_largefov,
-    deeplab_msc_resnet101,
-    multi_scale,
-)
-from tf_levelset.models.outputs import at_input_size, output_stride
+if TYPE_CHECKING:
+    from tf_levelset.models.building import at_input_size, output_stride
+    from tf_levelset.models.deeplab import deeplab_largefov, deeplab_resnet101
+    from tf_levelset.models.fcn import (
+        fcn8s_resnet101,
+        fcn8s_vgg16,
+        fcn16s_resnet101,
+        fcn16s_vgg16,
+        fcn32s_resnet101,
+        fcn32s_vgg16,
+    )
+    from tf_levelset.models.msc import (
+        deeplab_msc_largefov,
+        deeplab_msc_resnet101,
+        multi_scale,
+    )
 
 __all__ = [
     "at_input_size",
@@ -47,36 +46,20 @@ __all__ = [
     "scaled_rates",
 ]
 
-_MODELS: dict[str, Callable[..., keras.Model]] = {
-    "deeplab_largefov": deeplab_largefov,
-    "deeplab_resnet101": deeplab_resnet101,
-    "deeplab_msc_largefov": deeplab_msc_largefov,
-    "deeplab_msc_resnet101": deeplab_msc_resnet101,
-    "fcn32s_resnet101": fcn32s_resnet101,
-    "fcn16s_resnet101": fcn16s_resnet101,
-    "fcn8s_resnet101": fcn8s_resnet101,
-    "fcn32s_vgg16": fcn32s_vgg16,
-    "fcn16s_vgg16": fcn16s_vgg16,
-    "fcn8s_vgg16": fcn8s_vgg16,
+_FILES = {
+    **NETS,
+    "at_input_size": "building",
+    "multi_scale": "msc",
+    "output_stride": "building",
 }
 
 
-def list_models() -> tuple[str, ...]:
-    """Returns the names that `create_model` knows."""
-    return tuple(_MODELS)
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used (PEP 562)."""
+    if name in _FILES:
+        return getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def create_model(name: str, /, num_classes: int, **options: Any) -> keras.Model:
-    """Returns a net by its name.
-
-    Args:
-        name: one of `list_models()`.
-        num_classes: number of classes.
-        **options: further arguments of the net's own function.
-
-    Raises:
-        ValueError: for an unknown name or option.
-    """
-    if name not in _MODELS:
-        raise ValueError(f"Expected a model of {list_models()}. Received: {name!r}")
-    return call_with_options(name, _MODELS[name], num_classes, **options)
+def __dir__() -> list[str]:
+    return __all__

@@ -9,71 +9,18 @@ import keras
 
 from tf_levelset import compat
 from tf_levelset.checks import check_num_classes, is_number, is_whole
-from tf_levelset.models.inputs import preprocessed_input
+from tf_levelset.models.building import (
+    finished_model,
+    logits_at_stride,
+    preprocessed_input,
+    scaled_filters,
+)
+from tf_levelset.models.catalog import ASPP_RATES
 from tf_levelset.models.layers import SymmetricAveragePooling2D
-from tf_levelset.models.outputs import finished, logits_at_stride
 from tf_levelset.models.resnet import resnet101
-from tf_levelset.models.scaling import scaled_filters
 from tf_levelset.models.vgg import convolution, vgg16
 
 OUTPUT_STRIDE = 8
-
-LARGEFOV_MULTIPLIERS = (
-    # (pattern in the variable's path, learning rate ×, weight decay ×), the first match
-    ("fc8/kernel", 10.0, 1.0),
-    ("fc8/bias", 20.0, 0.0),
-    ("/bias", 2.0, 0.0),
-    ("/(gamma|beta)", 1.0, 0.0),
-)
-"""DeepLab's per-layer rates: weights 1, biases 2, the new layer 10 and 20; no decay on
-biases, nor on the normalisation that is ours."""
-
-RESNET101_MULTIPLIERS = (
-    ("aspp[0-9]+/kernel", 10.0, 1.0),
-    ("aspp[0-9]+/bias", 20.0, 0.0),
-    ("/(bias|gamma|beta)", 1.0, 0.0),
-)
-"""DeepLab v2's: the body 1, ASPP 10 and 20; no decay on biases. (In Caffe the body's
-convolutions have none; ours have Keras' own, before the normalisation.)"""
-
-ASPP_RATES = (6, 12, 18, 24)
-"""Of ASPP-L (Chen et al. 2017, Figure 7), for maps of 41×41."""
-
-
-def scaled_rates(
-    rates: Sequence[int], input_size: int, reference: int = 321
-) -> tuple[int, ...]:
-    """Dilations for smaller pictures, in proportion and at least 1.
-
-    On a map of n×n a 3×3 kernel of dilation r ≥ n has only its centre on the map: the
-    other taps see padding and learn nothing, and the layer is a 1×1 convolution.
-    DeepLab's rates suit the 41×41 of a picture of 321. Of a picture of 160×120 the map
-    is 20×15: the upper and lower taps of 18 and 24 see nothing but padding, nor do the
-    left and right ones of 24, and those of 12 see little else.
-
-    Args:
-        rates: dilations for pictures of size `reference`.
-        input_size: the smaller side of the pictures that the net sees, in pixels.
-        reference: the size that `rates` are for; DeepLab's crops are 321.
-
-    Returns:
-        Each rate × input_size / reference, rounded, at least 1. Rates that became equal
-        are kept: the number of branches is the net's shape. Larger pictures than the
-        reference get larger rates.
-
-    Raises:
-        ValueError: for rates below 1 or sizes that are not positive.
-
-    Example:
-    >>> scaled_rates((6, 12, 18, 24), 160)
-    (3, 6, 9, 12)
-    """
-    if any(rate < 1 for rate in rates) or not (input_size > 0 and reference > 0):
-        raise ValueError(
-            "Expected rates ≥ 1 and positive sizes. Received: "
-            f"rates={tuple(rates)}, input_size={input_size}, reference={reference}"
-        )
-    return tuple(max(1, round(rate * input_size / reference)) for rate in rates)
 
 
 def deeplab_largefov(
@@ -150,7 +97,7 @@ def deeplab_largefov(
     )(x)
 
     # --- Model ---
-    return finished(
+    return finished_model(
         logits_at_stride(images, x, OUTPUT_STRIDE, name),
         backbone="vgg16",
         weights=weights,
@@ -227,7 +174,7 @@ def deeplab_resnet101(
     x = keras.layers.Add(name="aspp")(branches)
 
     # --- Model ---
-    return finished(
+    return finished_model(
         logits_at_stride(images, x, OUTPUT_STRIDE, name),
         backbone="resnet101",
         weights=weights,

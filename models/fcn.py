@@ -15,27 +15,19 @@ import keras
 
 from tf_levelset import compat
 from tf_levelset.checks import check_num_classes, is_number
-from tf_levelset.models.inputs import preprocessed_input
+from tf_levelset.models.building import (
+    finished_model,
+    logits_at_stride,
+    preprocessed_input,
+    scaled_filters,
+)
 from tf_levelset.models.layers import Upsample2x
-from tf_levelset.models.outputs import finished, logits_at_stride
 from tf_levelset.models.resnet import resnet101
-from tf_levelset.models.scaling import scaled_filters
 from tf_levelset.models.vgg import convolution, vgg16
 
 COARSEST_STRIDE = 32
 
 OUTPUT_STRIDES = (32, 16, 8)
-
-FCN_MULTIPLIERS = (
-    # (pattern in the variable's path, learning rate ×, weight decay ×), the first match
-    ("upscore_[a-z0-9]+/kernel", 1.0, 0.0),
-    ("/bias", 2.0, 0.0),
-    ("/(gamma|beta)", 1.0, 0.0),
-)
-"""FCN's per-layer rates (Long et al. 2015, Section 4.3, and the Caffe nets it
-published): weights 1, biases 2 and without decay. Nor do the kernels of the learned
-upsampling decay, which would draw them away from interpolation; nor the normalisation.
-"""
 
 
 def fcn_vgg16(
@@ -110,7 +102,7 @@ def fcn_vgg16(
     )
 
     # --- Model ---
-    return finished(
+    return finished_model(
         logits_at_stride(images, x, stride, name or f"fcn{stride}s_vgg16"),
         backbone="vgg16",
         weights=weights,
@@ -178,7 +170,7 @@ def fcn_resnet101(
     )
 
     # --- Model ---
-    return finished(
+    return finished_model(
         logits_at_stride(images, x, stride, name or f"fcn{stride}s_resnet101"),
         backbone="resnet101",
         weights=weights,

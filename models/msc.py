@@ -11,14 +11,15 @@ from os import PathLike
 
 import keras
 
-from tf_levelset.models.deeplab import ASPP_RATES, deeplab_largefov, deeplab_resnet101
+from tf_levelset.models.building import finished_model, output_stride
+from tf_levelset.models.catalog import ASPP_RATES
+from tf_levelset.models.deeplab import deeplab_largefov, deeplab_resnet101
 from tf_levelset.models.layers import (
     CropToStride,
     PadWithMean,
     ResizeLike,
     ScaleToStride,
 )
-from tf_levelset.models.outputs import finished, output_stride
 
 SCALES = (1.0, 0.75, 0.5)
 """DeepLab v2's."""
@@ -100,7 +101,7 @@ def multi_scale(
         CropToStride(stride, dtype="float32", name=name)([x, images])
         for name, x in zip([*names, "fused"], [*maps, fused], strict=True)
     ]
-    return finished(
+    return finished_model(
         keras.Model(images, outputs, name=name or f"{net.name}_msc"),
         upsample=upsample,
         input_scale=input_scale,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import keras
 
+from tf_levelset.models.building import scaled_depth, scaled_filters
 from tf_levelset.models.layers import SymmetricMaxPooling2D, batch_normalization
-from tf_levelset.models.scaling import scaled_depth, scaled_filters
 
 STAGES = (
     ("conv2", 64, 3, 1),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from tf_levelset.models.building import scaled_depth, scaled_filters
 from tf_levelset.models.layers import SymmetricMaxPooling2D, batch_normalization
-from tf_levelset.models.scaling import scaled_depth, scaled_filters
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Filters and number of 3×3 convolutions of each of VGG16's blocks."""

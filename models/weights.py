@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.models.model_files import load_keras
+from tf_levelset.models.safe_loading import load_keras
 
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]

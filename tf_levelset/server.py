@@ -33,7 +33,7 @@ import tensorflow as tf
 
 from tf_levelset.datasets.folder import PNG_HEADER, PNG_START
 from tf_levelset.export.saved_model import numbered_versions
-from tf_levelset.models.model_files import SUMS_FILE, load_saved_model
+from tf_levelset.models.safe_loading import SUMS_FILE, load_saved_model
 
 logger = logging.getLogger(__name__)
 

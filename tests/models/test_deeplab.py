@@ -23,7 +23,7 @@ from tf_levelset.models import (
     deeplab_resnet101,
     scaled_rates,
 )
-from tf_levelset.models.deeplab import (
+from tf_levelset.models.catalog import (
     ASPP_RATES,
     LARGEFOV_MULTIPLIERS,
     RESNET101_MULTIPLIERS,
@@ -387,7 +387,7 @@ def test_bad_arguments_raise(options: dict[str, object], message: str) -> None:
 def test_create_model_by_name() -> None:
     net = create_model("deeplab_largefov", 5, width=0.05)
     assert net.output_shape[-1] == 5
-    with pytest.raises(ValueError, match="Expected a model of"):
+    with pytest.raises(ValueError, match="Expected `name` to be one of"):
         create_model("unet", 5)
     with pytest.raises(ValueError, match="Expected options that 'deeplab_largefov'"):
         create_model("deeplab_largefov", 5, rates=3)

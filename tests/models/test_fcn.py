@@ -20,7 +20,8 @@ from model_tester import (
 
 from tf_levelset import compat
 from tf_levelset.models import create_model
-from tf_levelset.models.fcn import FCN_MULTIPLIERS, fcn_vgg16
+from tf_levelset.models.catalog import FCN_MULTIPLIERS
+from tf_levelset.models.fcn import fcn_vgg16
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 # Fields of view with all of VGG16's convolutions and with a block a stage of

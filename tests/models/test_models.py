@@ -53,7 +53,9 @@ def test_the_stride_in_a_name_is_no_option() -> None:
 
 
 def test_unknown_names_raise() -> None:
-    with pytest.raises(ValueError, match=r"Expected a model of .* Received: 'unet'"):
+    with pytest.raises(
+        ValueError, match=r"Expected `name` to be one of .* Received: 'unet'"
+    ):
         create_model("unet", 3)
 
 

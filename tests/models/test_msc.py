@@ -33,7 +33,7 @@ from tf_levelset.models import (
     multi_scale,
     output_stride,
 )
-from tf_levelset.models.deeplab import LARGEFOV_MULTIPLIERS
+from tf_levelset.models.catalog import LARGEFOV_MULTIPLIERS
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 MEAN = np.array([122.675, 116.669, 104.008], np.float32)

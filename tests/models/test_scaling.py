@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_levelset.models.scaling import scaled_depth, scaled_filters
+from tf_levelset.models.building import scaled_depth, scaled_filters
 
 
 @given(count=st.integers(1, 4096), multiplier=st.floats(1e-6, 100))

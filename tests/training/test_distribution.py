@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.files import read_json
-from tf_levelset.models.model_files import load_keras
+from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.training import distribution
 from tf_levelset.training import run as training
 from tf_levelset.training.checkpoints import Checkpoints, Unkept

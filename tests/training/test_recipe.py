@@ -13,8 +13,7 @@ import pytest
 from tf_levelset import CrossEntropyLevelSetLoss
 from tf_levelset.datasets import Augmentation, list_datasets, load_dataset
 from tf_levelset.models import list_models
-from tf_levelset.models.deeplab import RESNET101_MULTIPLIERS
-from tf_levelset.models.fcn import FCN_MULTIPLIERS
+from tf_levelset.models.catalog import FCN_MULTIPLIERS, RESNET101_MULTIPLIERS
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 from tf_levelset.training.recipe import DEFAULTS, RECIPES, Recipe, smoke, with_model
 from tf_levelset.training.run import train

@@ -46,7 +46,7 @@ from tf_levelset.inference.prediction import Outputs, claim, find_inputs, predic
 from tf_levelset.inference.submission import write_submission
 from tf_levelset.inference.tiling import Tiling
 from tf_levelset.models import list_models
-from tf_levelset.models.model_files import load_keras
+from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.optimizers.schedules import SCHEDULES
 from tf_levelset.reporting.html_page import write_report
 from tf_levelset.reporting.level_sets import level_set_panel, zoomed_panel

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tf_levelset.files import write_bytes
-from tf_levelset.models.model_files import load_saved_model
+from tf_levelset.models.safe_loading import load_saved_model
 
 OPSET = 18
 

@@ -19,7 +19,7 @@ from tensorflow.python.framework.convert_to_constants import (
 from tf_levelset.datasets.folder import decode_picture
 from tf_levelset.export.warmup import WARMUP_FILE, write_warmup
 from tf_levelset.models.layers import ScaleImage
-from tf_levelset.models.model_files import write_sums
+from tf_levelset.models.safe_loading import write_sums
 
 MAX_CLASSES = 256
 """Masks are uint8."""

@@ -24,7 +24,7 @@ from tf_levelset.metrics.boundary_metrics import (
     trimap_confusions,
 )
 from tf_levelset.metrics.metrics import class_iou, confusion_matrix, scores
-from tf_levelset.models.model_files import load_keras, load_saved_model
+from tf_levelset.models.safe_loading import load_keras, load_saved_model
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """From a picture, uint8 (H, W, 3), to probabilities, float32 (H, W, C)."""
@@ -61,7 +61,7 @@ class KerasPredictor:
 
     @classmethod
     def load(cls, path: Path) -> KerasPredictor:
-        """Loads a `.keras` file; see `model_files.load_keras`."""
+        """Loads a `.keras` file; see `safe_loading.load_keras`."""
         return cls(load_keras(path))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

@@ -13,12 +13,12 @@ from tf_levelset.datasets.camvid import CLASSES as CAMVID_CLASSES
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
 from tf_levelset.datasets.pascal_context import CLASSES as PASCAL_CONTEXT_CLASSES
 from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES
-from tf_levelset.models.deeplab import (
+from tf_levelset.models.catalog import (
+    FCN_MULTIPLIERS,
     LARGEFOV_MULTIPLIERS,
     RESNET101_MULTIPLIERS,
     scaled_rates,
 )
-from tf_levelset.models.fcn import FCN_MULTIPLIERS
 from tf_levelset.optimizers.schedules import SCHEDULES
 
 LOSSES = {

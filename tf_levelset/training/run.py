@@ -62,7 +62,7 @@ from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES, LossSum
 from tf_levelset.losses.level_set import CrossEntropyLevelSetLoss
 from tf_levelset.metrics.metrics import LevelSetEnergy, MeanIoU
 from tf_levelset.models import at_input_size, create_model, output_stride
-from tf_levelset.models.model_files import load_keras
+from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 from tf_levelset.optimizers.schedules import schedule
 from tf_levelset.training.distribution import (

@@ -17,8 +17,8 @@ import tensorflow as tf
 from fuzzing import models as made
 from tf_levelset import compat
 from tf_levelset.inference.evaluation import KerasPredictor, SavedModelPredictor
-from tf_levelset.models import model_files
-from tf_levelset.models.model_files import (
+from tf_levelset.models.safe_loading import (
+    MAX_EXPANSION,
     SUMS_FILE,
     check_sums,
     load_keras,
@@ -282,4 +282,4 @@ def test_without_sums_tensorflow_is_the_judge(
 
 def test_bounds_are_generous() -> None:
     # What Keras writes is neither packed nor larger than its arrays.
-    assert model_files.MAX_EXPANSION >= 4
+    assert MAX_EXPANSION >= 4
