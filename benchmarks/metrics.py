@@ -25,7 +25,9 @@ import tensorflow as tf
 
 import tf_levelset
 from benchmarks import harness
-from tf_levelset.metrics import boundary_metrics
+from tf_levelset.metrics.boundary_iou import boundary_counts
+from tf_levelset.metrics.small_objects import small_object_counts
+from tf_levelset.metrics.trimap_iou import trimap_confusions
 
 VOID = 255
 MODES: dict[str, dict[str, Any] | None] = {
@@ -167,13 +169,11 @@ def boundary_measures(sizes: dict[str, int], rounds: int) -> dict[str, Any]:
     pairs = list(pictures(**sizes))
     classes = sizes["classes"]
     measures: dict[str, Callable[[Ids, Ids], Any]] = {
-        "boundary IoU": partial(boundary_metrics.boundary_counts, num_classes=classes),
+        "boundary IoU": partial(boundary_counts, num_classes=classes),
         f"trimap mIoU at {WIDTHS} px": partial(
-            boundary_metrics.trimap_confusions, num_classes=classes, widths=WIDTHS
+            trimap_confusions, num_classes=classes, widths=WIDTHS
         ),
-        "recall of small objects": partial(
-            boundary_metrics.small_object_counts, num_classes=classes
-        ),
+        "recall of small objects": partial(small_object_counts, num_classes=classes),
     }
     samples = harness.alternate(
         {name: partial(over_all, pairs, count) for name, count in measures.items()},

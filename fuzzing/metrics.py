@@ -18,12 +18,11 @@ from fuzzing.literal import (
     literal_mean_of_ratios,
     literal_scores,
 )
-from tf_levelset.metrics.boundary_metrics import (
-    boundary_counts,
-    small_object_counts,
-    trimap_confusions,
-)
-from tf_levelset.metrics.metrics import confusion_matrix, scores
+from tf_levelset.metrics.boundary_iou import boundary_counts
+from tf_levelset.metrics.confusion import confusion_matrix
+from tf_levelset.metrics.iou import scores
+from tf_levelset.metrics.small_objects import small_object_counts
+from tf_levelset.metrics.trimap_iou import trimap_confusions
 
 CONFUSIONS = ("MeanIoU", "PixelAccuracy", "MeanAccuracy", "FrequencyWeightedIoU")
 OF_PICTURES = ("BoundaryIoU", "TrimapIoU", "SmallObjectRecall")

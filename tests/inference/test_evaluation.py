@@ -29,12 +29,10 @@ from tf_levelset.inference.evaluation import (
     report_rows,
     table,
 )
-from tf_levelset.metrics.boundary_metrics import (
-    boundary_counts,
-    small_object_counts,
-    trimap_confusions,
-)
-from tf_levelset.metrics.metrics import mean_iou
+from tf_levelset.metrics.boundary_iou import boundary_counts
+from tf_levelset.metrics.iou import mean_iou
+from tf_levelset.metrics.small_objects import small_object_counts
+from tf_levelset.metrics.trimap_iou import trimap_confusions
 from tf_levelset.models import create_model
 
 VOID = 255

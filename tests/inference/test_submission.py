@@ -23,7 +23,8 @@ from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES
 from tf_levelset.datasets.voc import voc
 from tf_levelset.inference.evaluation import evaluate
 from tf_levelset.inference.submission import write_submission
-from tf_levelset.metrics.metrics import class_iou, confusion_matrix, mean_iou
+from tf_levelset.metrics.confusion import confusion_matrix
+from tf_levelset.metrics.iou import class_iou, mean_iou
 
 # The ids in Cityscapes' files of its classes 0 to 18, from the official table.
 CITYSCAPES_IDS = np.array(

@@ -16,14 +16,11 @@ from tf_levelset.datasets.pipeline import Source, evaluation_dataset
 from tf_levelset.energy.energy import level_set_energy, two_channels
 from tf_levelset.export.saved_model import numbered_versions
 from tf_levelset.inference.crf import DenseCRF, require_library
-from tf_levelset.metrics.boundary_metrics import (
-    boundary_counts,
-    boundary_iou,
-    small_object_counts,
-    small_object_recall,
-    trimap_confusions,
-)
-from tf_levelset.metrics.metrics import class_iou, confusion_matrix, scores
+from tf_levelset.metrics.boundary_iou import boundary_counts, boundary_iou
+from tf_levelset.metrics.confusion import confusion_matrix
+from tf_levelset.metrics.iou import class_iou, scores
+from tf_levelset.metrics.small_objects import small_object_counts, small_object_recall
+from tf_levelset.metrics.trimap_iou import trimap_confusions
 from tf_levelset.models.safe_loading import load_keras, load_saved_model
 
 Predictor = Callable[[np.ndarray], np.ndarray]

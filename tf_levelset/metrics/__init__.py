@@ -1,17 +1,15 @@
 """Keras metrics for semantic segmentation."""
 
-from tf_levelset.metrics.boundary_metrics import (
-    BoundaryIoU,
-    SmallObjectRecall,
-    TrimapIoU,
-)
-from tf_levelset.metrics.metrics import (
+from tf_levelset.metrics.boundary_iou import BoundaryIoU
+from tf_levelset.metrics.iou import (
     FrequencyWeightedIoU,
-    LevelSetEnergy,
     MeanAccuracy,
     MeanIoU,
     PixelAccuracy,
 )
+from tf_levelset.metrics.level_set_energy import LevelSetEnergy
+from tf_levelset.metrics.small_objects import SmallObjectRecall
+from tf_levelset.metrics.trimap_iou import TrimapIoU
 
 __all__ = [
     "BoundaryIoU",

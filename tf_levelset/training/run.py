@@ -60,7 +60,7 @@ from tf_levelset.inference.evaluation import (
 )
 from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES, LossSum
 from tf_levelset.losses.level_set import CrossEntropyLevelSetLoss
-from tf_levelset.metrics.metrics import LevelSetEnergy, MeanIoU
+from tf_levelset.metrics import LevelSetEnergy, MeanIoU
 from tf_levelset.models import at_input_size, create_model, output_stride
 from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD

@@ -1,0 +1,169 @@
+"""The level set energy as a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_levelset import compat
+from tf_levelset.checks import (
+    check_ignore_class,
+    check_numeric,
+)
+from tf_levelset.energy import energy
+from tf_levelset.metrics.base import as_written
+
+
+@compat.register
+class LevelSetEnergy(keras.metrics.Metric):
+    """Mean over images of the level set energy (Eq. 4), the curve of Figure 4b.
+
+    An image without valid pixels has energy 0 and counts as an image.
+
+    Args:
+        from_logits: Whether predictions are logits rather than probabilities.
+        heaviside: Name of the Heaviside function (Eq. 6).
+        epsilon: Its width, ε. The paper takes 1/20.
+        ignore_class: The label of void pixels, which are outside the image.
+        class_weight: C factors of the classes' energies, or None.
+        normalization: As in `tf_levelset.energy.energy.level_set_energy`.
+        signed: As in `tf_levelset.energy.energy.level_set_energy`.
+        name: Name of the metric.
+        dtype: Type of the result: float32, unless it is float64.
+
+    Example:
+        Two pixels of class 0 and two of class 1; P = 1/2 leaves both level sets at
+        zero, H = 1/2 everywhere and c1 = c2 = 1/2. A class costs 4 · 1/4 = 1:
+
+        >>> metric = LevelSetEnergy()
+        >>> undecided = tf.fill([1, 2, 2, 2], 0.5)
+        >>> metric.update_state([[[0, 0], [1, 1]]], undecided)
+        >>> round(float(metric.result()), 4)
+        2.0
+    """
+
+    _direction = "down"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        heaviside: str = "mahf",
+        epsilon: float = 1 / 20,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | None = None,
+        normalization: str = "sum",
+        signed: bool = False,
+        name: str | None = "level_set_energy",
+        dtype: Any = None,
+    ) -> None:
+        energy.check_options(heaviside, epsilon, normalization, class_weight, signed)
+        check_ignore_class(ignore_class)
+        super().__init__(name=name, dtype=dtype)
+        self.from_logits = from_logits
+        self.heaviside = heaviside
+        self.epsilon = epsilon
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
+        self.class_weight = None if class_weight is None else tuple(class_weight)
+        self.normalization = normalization
+        self.signed = signed
+        # float64: a float32 total of long runs loses the digits of what is added.
+        self._total = self._add_sum("total")
+        self._weight = self._add_sum("weight")
+
+    def _add_sum(self, name: str) -> Any:
+        return self.add_weight(
+            name=name, shape=(), initializer="zeros", dtype="float64"
+        )
+
+    @as_written
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds the energies of a batch.
+
+        Args:
+            y_true: Labels of shape (B, H, W) or (B, H, W, 1).
+            y_pred: Logits or probabilities of shape (B, H, W, C).
+            sample_weight: Weights of the images, a scalar or of shape (B,) or (B, 1).
+
+        Raises:
+            ValueError: If the shapes do not fit, at trace time.
+            tf.errors.InvalidArgumentError: For labels that are neither a class nor
+                void (under XLA, a NaN in `result`).
+        """
+        energies = energy.level_set_energy(
+            y_true,
+            y_pred,
+            from_logits=self.from_logits,
+            heaviside=self.heaviside,
+            epsilon=self.epsilon,
+            ignore_class=self.ignore_class,
+            class_weight=self.class_weight,
+            normalization=self.normalization,
+            signed=self.signed,
+        )
+        energies = tf.cast(energies, tf.float64)
+        weights = _image_weights(sample_weight, energies)
+        self._total.assign_add(tf.reduce_sum(weights * energies))
+        self._weight.assign_add(tf.reduce_sum(weights))
+
+    @as_written
+    def result(self) -> tf.Tensor:
+        """Returns the weighted mean energy of an image, 0.0 before any image."""
+        total = tf.convert_to_tensor(self._total)
+        mean = tf.math.divide_no_nan(total, tf.convert_to_tensor(self._weight))
+        return tf.cast(mean, tf.float64 if self.dtype == "float64" else tf.float32)
+
+    def merge_state(self, metrics: Iterable[Any]) -> None:
+        """Adds the sums of other metrics, as of other workers or parts.
+
+        Args:
+            metrics: Other metrics of this class.
+
+        Raises:
+            ValueError: If a metric is of another class. Nothing is added then.
+        """
+        others = list(metrics)
+        for other in others:
+            if not isinstance(other, LevelSetEnergy):
+                raise ValueError(
+                    f"Expected LevelSetEnergy metrics. Received: {other!r}"
+                )
+        for other in others:
+            for mine, theirs in zip(self.variables, other.variables, strict=True):
+                mine.assign_add(tf.convert_to_tensor(theirs))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that recreate this metric."""
+        weights = self.class_weight
+        return {
+            **super().get_config(),
+            "from_logits": self.from_logits,
+            "heaviside": self.heaviside,
+            "epsilon": self.epsilon,
+            "ignore_class": self.ignore_class,
+            "class_weight": None if weights is None else [float(w) for w in weights],
+            "normalization": self.normalization,
+            "signed": self.signed,
+        }
+
+
+def _image_weights(sample_weight: Any, energies: tf.Tensor) -> tf.Tensor:
+    """Returns one float64 weight an image, of shape (B,)."""
+    if sample_weight is None:
+        return tf.ones_like(energies)
+    weights = tf.convert_to_tensor(sample_weight)
+    check_numeric("sample_weight", weights)
+    weights = tf.cast(weights, tf.float64)
+    if weights.shape.rank == 2 and weights.shape[1] == 1:
+        weights = tf.squeeze(weights, 1)
+    if weights.shape.rank == 0:
+        return tf.fill(tf.shape(energies), weights)
+    if weights.shape.rank != 1 or not weights.shape.is_compatible_with(energies.shape):
+        raise ValueError(
+            "Expected a sample_weight that is a scalar or of shape (B,). Received: "
+            f"{weights.shape} for energies of {energies.shape}"
+        )
+    # Not a broadcast: one weight for many images would be a mistake in the caller.
+    return tf.reshape(weights, tf.shape(energies))
