@@ -512,7 +512,7 @@ def table4_row(net: str, quick: bool) -> Callable[[], dict[str, float]]:
     """A net of random weights, with and without a CRF, all three in turns."""
     _tensorflow()
     from tf_levelset.inference.crf import PRESETS, refined
-    from tf_levelset.inference.evaluation import KerasPredictor
+    from tf_levelset.inference.predictor import KerasPredictor
     from tf_levelset.models import create_model
 
     image = picture((65, 65) if quick else (321, 321))

@@ -22,7 +22,7 @@ import numpy as np
 from tf_levelset import compat
 from tf_levelset.export.saved_model import export
 from tf_levelset.files import write_json
-from tf_levelset.inference.evaluation import KerasPredictor
+from tf_levelset.inference.predictor import KerasPredictor
 
 SIZES = ((360, 480), (361, 481), (180, 240), (123, 457), (97, 64), (33, 33), (8, 5))
 """Heights and widths."""

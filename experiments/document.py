@@ -43,7 +43,7 @@ from experiments.sweeps import (
     start_arm,
 )
 from experiments.trials import OFFICIAL, Trial
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 
 Results = Mapping[str, Sequence[Result]]
 """By sweep, its trials."""

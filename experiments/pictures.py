@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
-from tf_levelset.inference.drawing import colourize, fitted, grid
-from tf_levelset.inference.evaluation import Predictor
+from tf_levelset.inference.panels import colourize, fitted, grid
+from tf_levelset.inference.predictor import Predictor
 
 SAMPLES = ("0016E5_07965", "0016E5_08061", "0016E5_08151")
 """Of CamVid's val: its beginning, middle and end."""

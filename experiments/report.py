@@ -13,7 +13,8 @@ from experiments.statistics import (
 )
 from experiments.sweeps import BORROWED
 from tf_levelset.files import read_json
-from tf_levelset.inference.evaluation import TRIMAP_WIDTHS, table
+from tf_levelset.inference.evaluation import TRIMAP_WIDTHS
+from tf_levelset.inference.score_table import table
 
 Result = Mapping[str, Any]
 Pair = tuple[str, int, str]

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import evaluation_dataset
 from tf_levelset.energy.energy import level_set_energy
-from tf_levelset.inference.drawing import colourize, grid, write_png
+from tf_levelset.inference.panels import colourize, grid, write_png
 from tf_levelset.reporting.level_sets import diverging
 
 SAMPLE = 0

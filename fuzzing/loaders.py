@@ -27,7 +27,8 @@ from tf_levelset.datasets.pascal_context import CLASSES as CONTEXT_CLASSES
 from tf_levelset.datasets.verification import load_verified
 from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES
 from tf_levelset.datasets.voc import voc_palette
-from tf_levelset.inference.prediction import Outputs, find_inputs, predict
+from tf_levelset.inference.inputs import find_inputs
+from tf_levelset.inference.prediction import Outputs, predict
 
 VOID = 255
 

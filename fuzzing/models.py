@@ -23,7 +23,7 @@ from fuzzing import files
 from fuzzing.case import Case, Expected, pick
 from fuzzing.commands import mutated
 from tf_levelset.export.saved_model import export
-from tf_levelset.inference.evaluation import KerasPredictor, SavedModelPredictor
+from tf_levelset.inference.predictor import KerasPredictor, SavedModelPredictor
 from tf_levelset.models import deeplab_largefov
 from tf_levelset.models.weights import load_weights
 

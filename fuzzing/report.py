@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_levelset.files import read_json
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tf_levelset.files import read_json, write_json
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -36,7 +36,7 @@ import numpy as np
 
 from benchmarks.harness import environment
 from tf_levelset.files import read_json, write_json
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 from tf_levelset.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -57,7 +57,7 @@ from reliability.serving_requests import (
 )
 from reliability.workers import free_ports
 from tf_levelset.files import read_json, write_json
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -34,7 +34,7 @@ from benchmarks.harness import environment
 from reliability.resume import ROOT, read_checkpoint, same, sleep_until
 from tf_levelset.datasets import Augmentation, load_dataset, training_dataset
 from tf_levelset.files import read_json, write_json
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 from tf_levelset.training.checkpoints import Checkpoints
 
 TOLERANCE = 1e-6

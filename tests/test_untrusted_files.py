@@ -22,7 +22,7 @@ from fuzzing import models as made
 from tf_levelset.commands import cli
 from tf_levelset.compat import KERAS_3
 from tf_levelset.datasets.matlab import read_variable
-from tf_levelset.inference.evaluation import KerasPredictor, load_predictors
+from tf_levelset.inference.predictor import KerasPredictor, load_predictors
 from tf_levelset.models import deeplab_largefov
 from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.models.weights import load_weights

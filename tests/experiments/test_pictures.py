@@ -10,8 +10,8 @@ import pytest
 
 from experiments import pictures
 from tf_levelset.datasets import Source, load_dataset
-from tf_levelset.inference.drawing import colourize
-from tf_levelset.inference.evaluation import Predictor
+from tf_levelset.inference.panels import colourize
+from tf_levelset.inference.predictor import Predictor
 
 WIDTH = pictures.WIDTH
 GAP, HEADER = 4, 22

@@ -18,8 +18,9 @@ from scipy.ndimage import gaussian_filter
 
 from tf_levelset.datasets import load_dataset
 from tf_levelset.inference import crf as crf_module
+from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import PRESETS, SMALLEST_PROBABILITY, DenseCRF, refined
-from tf_levelset.inference.evaluation import augmented, evaluate
+from tf_levelset.inference.evaluation import evaluate
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("pydensecrf") is None,

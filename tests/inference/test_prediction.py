@@ -11,12 +11,10 @@ import pytest
 from PIL import Image
 
 from fuzzing.files import png_bomb
+from tf_levelset.inference.inputs import Input, find_inputs
 from tf_levelset.inference.prediction import (
-    Input,
     Outputs,
     claim,
-    find_inputs,
-    frames_of,
     predict,
     stamp,
     write_video,
@@ -80,17 +78,17 @@ def test_folders_are_searched(tmp_path: Path) -> None:
 
 
 def test_inputs_of_no_use_raise(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing is"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         find_inputs([tmp_path / "nowhere.png"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"pictures or videos in .*empty"):
+    with pytest.raises(FileNotFoundError, match=r"images or videos in .*empty"):
         find_inputs([tmp_path / "empty"])
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match=r"files of \.jpg.*a\.txt"):
         find_inputs([tmp_path / "a.txt"])
     first = save(tmp_path / "1/a.png", half_bright())
     second = save(tmp_path / "2/a.jpg", half_bright())
-    with pytest.raises(ValueError, match="both to be written as a"):
+    with pytest.raises(ValueError, match="both be named a"):
         find_inputs([first, second])
 
 
@@ -173,7 +171,7 @@ def test_unreadable_inputs_are_told_and_the_others_done(tmp_path: Path) -> None:
         Bright(), find_inputs([tmp_path / "in"]), outputs(tmp_path / "out")
     )
     assert [Path(fault.path).name for fault in faults] == ["b.png", "c.mp4"]
-    assert faults[0].message.startswith("Expected a picture. Received:")
+    assert faults[0].message.startswith("Expected an image. Received:")
     masks = sorted(path.name for path in (tmp_path / "out/masks").glob("*"))
     assert masks == ["a.png", "d.png"]
 
@@ -200,9 +198,10 @@ def test_a_video_has_masks_of_its_frames_and_an_overlay(tmp_path: Path) -> None:
         with Image.open(tmp_path / f"out/masks/v/{index:06}.png") as mask:
             bright = np.array(mask).sum() / SIZE[0]
         assert bright == pytest.approx(4 + 4 * index, abs=1)
-    frames = list(frames_of(Input("v", tmp_path / "out/overlays/v.mp4")))
-    assert len(frames) == 5
-    assert frames[0][1].shape == (*SIZE, 3)
+    written = Input("v", tmp_path / "out/overlays/v.mp4")
+    shapes = [read().shape for _, read in written.images()]
+    assert shapes == [(*SIZE, 3)] * 5
+    assert written.frame_rate == 10
     # Again: no frame is predicted; the video is made from the masks alone.
     (tmp_path / "out/overlays/v.mp4").unlink()
     predict(model, inputs, out)
@@ -216,7 +215,7 @@ def test_a_video_has_masks_of_its_frames_and_an_overlay(tmp_path: Path) -> None:
 def test_predictions_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
     claim(tmp_path, {"model": "a", "flip": False})
     claim(tmp_path, {"model": "a", "flip": False})
-    with pytest.raises(ValueError, match=r"another flip\. Name a new folder"):
+    with pytest.raises(ValueError, match=r"another flip\. Choose a new folder"):
         claim(tmp_path, {"model": "a", "flip": True})
 
 
@@ -228,7 +227,7 @@ def test_other_files_of_the_same_name_are_not_taken_for_done(tmp_path: Path) -> 
     out = tmp_path / "out"
     claim(out, {"model": "a"}, first)
     claim(out, {"model": "a"}, first)
-    with pytest.raises(ValueError, match=r"another file .*b/0\.png\. Name"):
+    with pytest.raises(ValueError, match=r"another file .*b/0\.png\. Choose"):
         claim(out, {"model": "a"}, second)
     # Pictures may come to those that are done.
     claim(out, {"model": "a"}, second[1:])

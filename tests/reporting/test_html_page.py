@@ -19,8 +19,8 @@ from made_up_runs import evaluation, write_run
 from PIL import Image
 
 from tf_levelset.datasets import load_dataset
-from tf_levelset.inference.drawing import colourize
-from tf_levelset.inference.evaluation import load_predictors
+from tf_levelset.inference.panels import colourize
+from tf_levelset.inference.predictor import load_predictors
 from tf_levelset.reporting.html_page import COLOURS, write_report
 from tf_levelset.training.recipe import RECIPES, Recipe
 

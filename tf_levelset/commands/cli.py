@@ -31,18 +31,14 @@ from tf_levelset.energy.heaviside import HEAVISIDES
 from tf_levelset.export.onnx import export_onnx
 from tf_levelset.export.saved_model import MAX_CLASSES, export
 from tf_levelset.files import inside, write_json, write_text
+from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import PRESETS, DenseCRF, refined
-from tf_levelset.inference.drawing import panel, write_png
-from tf_levelset.inference.evaluation import (
-    Predictor,
-    augmented,
-    evaluate,
-    find_models,
-    load_predictors,
-    report_rows,
-    table,
-)
-from tf_levelset.inference.prediction import Outputs, claim, find_inputs, predict, stamp
+from tf_levelset.inference.evaluation import evaluate
+from tf_levelset.inference.inputs import find_inputs
+from tf_levelset.inference.panels import panel, write_png
+from tf_levelset.inference.prediction import Outputs, claim, predict, stamp
+from tf_levelset.inference.predictor import Predictor, find_models, load_predictors
+from tf_levelset.inference.score_table import report_rows, table
 from tf_levelset.inference.submission import write_submission
 from tf_levelset.inference.tiling import Tiling
 from tf_levelset.models import list_models

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_levelset.files import read_json
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES
 from tf_levelset.training.recipe import DEFAULTS, RECIPES, Recipe, with_model
 

@@ -1,7 +1,7 @@
-"""The dense CRF of Krähenbühl and Koltun, the post-processing that the paper rivals.
+"""The fully connected CRF of Krähenbühl and Koltun, which the paper compares with.
 
 P. Krähenbühl and V. Koltun, Efficient Inference in Fully Connected CRFs with Gaussian
-Edge Potentials, NIPS 2011. It comes from the library `pydensecrf2`:
+Edge Potentials, NIPS 2011. The inference is that of the library `pydensecrf2`:
 `pip install 'tf-levelset[crf]'`.
 """
 
@@ -14,38 +14,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from tf_levelset.inference.evaluation import Predictor
+    from tf_levelset.inference.predictor import Predictor
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
-"""What a probability of zero counts as: its unary energy is 87.3, not infinite."""
+"""Smaller probabilities are raised to this one, so that −log of zero stays finite."""
 
 
 @dataclass(frozen=True)
 class DenseCRF:
     """Mean field inference in a fully connected CRF (Algorithm 1).
 
-    Each iteration is Q_i(l) ∝ P_i(l) · exp(Σ_m w_m Σ_j k_m(i, j) Q_j(l)), from Q = P,
-    with a Gaussian kernel of the positions p and a bilateral one of these and the
-    colours I:
+    Starting at Q = P, each iteration computes
+
+        Q_i(l) ∝ P_i(l) · exp(Σ_m w_m Σ_j k_m(i, j) Q_j(l))
+
+    with a Gaussian kernel of the positions p and a bilateral kernel of the positions
+    and the colours I:
 
         exp(−|p_i − p_j|² / 2σ_xy²)
         exp(−|p_i − p_j|² / 2σ_xy² − |I_i − I_j|² / 2σ_rgb²)
 
-    Both are normalised symmetrically, k(i, j) / √(Σ_a k(i, a) · Σ_b k(b, j)), and as in
-    the authors' code, but not in their Algorithm 1, a pixel's own Q is in the sum. The
-    library filters on the permutohedral lattice, which is an approximation: with these
-    kernels written out in full, the sums over j come out some 6 % different.
+    Both kernels are normalised symmetrically: k(i, j) / √(Σ_a k(i, a) · Σ_b k(b, j)).
+    The sum over j includes i, as in the authors' code and unlike Algorithm 1. The
+    library filters on the permutohedral lattice, an approximation: with these kernels,
+    the sums over j differ from the exact ones by about 6 %.
 
     Args:
-        iterations: of the mean field.
-        gaussian_weight: w of the Gaussian kernel, zero or more.
-        gaussian_xy: its σ_xy in pixels.
-        bilateral_weight: w of the bilateral kernel, zero or more.
-        bilateral_xy: its σ_xy in pixels.
-        bilateral_rgb: its σ_rgb, in colours from 0 to 255.
+        iterations: Number of mean field iterations.
+        gaussian_weight: w of the Gaussian kernel, at least 0.
+        gaussian_xy: σ_xy of the Gaussian kernel in pixels.
+        bilateral_weight: w of the bilateral kernel, at least 0.
+        bilateral_xy: σ_xy of the bilateral kernel in pixels.
+        bilateral_rgb: σ_rgb of the bilateral kernel, for colours in [0, 255].
 
     Raises:
-        ValueError: for no iteration, a negative weight or a σ that is not positive.
+        ValueError: If `iterations` is below 1, a weight is negative, or a σ is not
+            positive.
 
     Example:
     >>> crf = PRESETS["vgg_5"]
@@ -63,37 +67,37 @@ class DenseCRF:
     def __post_init__(self) -> None:
         if type(self.iterations) is not int or self.iterations < 1:
             raise ValueError(
-                "Expected `iterations` to be an integer of 1 or more. "
+                "Expected `iterations` to be an integer of at least 1. "
                 f"Received: {self.iterations!r}"
             )
         for name in ("gaussian_weight", "bilateral_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
-                    f"Expected `{name}` to be zero or more. "
+                    f"Expected `{name}` to be finite and at least 0. "
                     f"Received: {getattr(self, name)!r}"
                 )
         for name in ("gaussian_xy", "bilateral_xy", "bilateral_rgb"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(
-                    f"Expected `{name}` to be positive. "
+                    f"Expected `{name}` to be finite and positive. "
                     f"Received: {getattr(self, name)!r}"
                 )
 
     def __call__(self, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """Refines the probabilities of one picture.
+        """Refines the probabilities of one image.
 
         Args:
-            image: uint8 (H, W, 3), the picture in RGB.
-            probabilities: floating (H, W, C) of C ≥ 2 classes, at the picture's size;
-                below `SMALLEST_PROBABILITY` they count as that.
+            image: uint8 (H, W, 3), RGB.
+            probabilities: Floating-point (H, W, C) with at least two classes, of sum 1
+                over the classes.
 
         Returns:
-            float32 (H, W, C), probabilities.
+            The refined probabilities, float32 (H, W, C).
 
         Raises:
-            ValueError: for other shapes or dtypes, and for values that are no
-                probabilities, as logits are.
-            ImportError: without `pydensecrf2`.
+            ValueError: If an array has another shape or dtype, or `probabilities` holds
+                values that are no probabilities, such as logits.
+            ImportError: If `pydensecrf2` is not installed.
         """
         _check(image, probabilities)
         library = require_library()
@@ -111,7 +115,7 @@ class DenseCRF:
         field.addPairwiseBilateral(
             sxy=self.bilateral_xy,
             srgb=self.bilateral_rgb,
-            rgbim=np.array(image, order="C"),  # a copy: it takes no read-only array
+            rgbim=np.array(image, order="C"),  # A copy: read-only arrays are refused.
             compat=self.bilateral_weight,
             normalization=library.NORMALIZE_SYMMETRIC,
         )
@@ -126,20 +130,20 @@ PRESETS = {
     for net, parameters in _PARAMETERS.items()
     for iterations in (5, 10)
 }
-"""DeepLab's parameters for its nets, by net and iterations: "resnet_5" to "vgg_10"."""
+"""DeepLab's parameters by network and iterations, from "resnet_5" to "vgg_10"."""
 
 
 def refined(predictor: Predictor, crf: DenseCRF) -> Predictor:
-    """A predictor whose probabilities a CRF refines.
+    """Returns a predictor whose probabilities are refined by a CRF.
 
-    An average over copies of a picture belongs inside: `refined(augmented(…), crf)`.
+    With test-time augmentation, refine the average: `refined(augmented(…), crf)`.
 
     Args:
-        predictor: from a picture, uint8 (H, W, 3), to probabilities (H, W, C).
-        crf: what refines them.
+        predictor: Maps an image, uint8 (H, W, 3), to probabilities (H, W, C).
+        crf: The CRF.
 
     Raises:
-        ImportError: at once, without `pydensecrf2`.
+        ImportError: If `pydensecrf2` is not installed.
     """
     require_library()
 
@@ -150,26 +154,26 @@ def refined(predictor: Predictor, crf: DenseCRF) -> Predictor:
 
 
 def require_library() -> Any:
-    """Returns the module `pydensecrf.densecrf` of the library, which is optional.
+    """Returns the module `pydensecrf.densecrf` of the optional library.
 
     Raises:
-        ImportError: without `pydensecrf2`.
+        ImportError: If `pydensecrf2` is not installed.
     """
     try:
         from pydensecrf import densecrf
     except ImportError as error:
         raise ImportError(
-            "Expected the library pydensecrf2, for the dense CRF. It comes with "
+            "Expected pydensecrf2 to be installed, for the dense CRF: "
             "pip install 'tf-levelset[crf]'"
         ) from error
     return densecrf
 
 
 def _check(image: np.ndarray, probabilities: np.ndarray) -> None:
-    """Raises unless there are a picture and the probabilities of its pixels."""
+    """Raises unless the arrays are an image and the probabilities of its pixels."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
-            "Expected a picture of dtype uint8 and shape (H, W, 3). Received: "
+            "Expected `image` to be uint8 of shape (H, W, 3). Received: "
             f"{image.dtype} {image.shape}"
         )
     if (
@@ -180,16 +184,16 @@ def _check(image: np.ndarray, probabilities: np.ndarray) -> None:
         or 0 in probabilities.shape
     ):
         raise ValueError(
-            "Expected floating probabilities of the picture's size and at least two "
-            f"classes, {(*image.shape[:2], 'C')}. Received: {probabilities.dtype} "
-            f"{probabilities.shape}"
+            "Expected `probabilities` to be floating-point of shape "
+            f"{(*image.shape[:2], 'C')} with at least two classes. Received: "
+            f"{probabilities.dtype} {probabilities.shape}"
         )
-    # NaN and infinity fail this too. The sums of float16 are a few thousandths off.
+    # NaN and infinity fail this test, too. Sums of float16 are off by up to 0.005.
     if not (
         probabilities.min() >= 0
         and np.abs(probabilities.sum(-1, dtype=np.float64) - 1).max() < 0.01
     ):
         raise ValueError(
-            "Expected probabilities, of sum 1 over the classes. Received: values from "
-            f"{probabilities.min()} to {probabilities.max()}"
+            "Expected `probabilities` to be in [0, 1] and of sum 1 over the classes. "
+            f"Received: values from {probabilities.min()} to {probabilities.max()}"
         )

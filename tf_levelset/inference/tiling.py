@@ -1,4 +1,4 @@
-"""Prediction in overlapping tiles, for pictures too large to be seen at once."""
+"""Prediction in overlapping tiles, for images too large to be predicted at once."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_levelset.inference.evaluation import Predictor
+from tf_levelset.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a picture is cut.
+    """How an image is cut into tiles.
+
+    A pixel's probabilities are the weighted mean over the tiles that contain it. The
+    weight grows linearly with the distance to the tile's edge, up to the overlap.
 
     Args:
-        height: of a tile, in pixels.
-        width: of a tile, in pixels.
-        overlap: of neighbours, in pixels: at least this much, and more where the
-            tiles do not divide the picture. A pixel's probabilities are the mean of its
-            tiles', each weighted by how far, up to the overlap, the pixel is from the
-            tile's edge.
+        height: Height of a tile in pixels.
+        width: Width of a tile in pixels.
+        overlap: Smallest overlap of neighbouring tiles in pixels. Tiles overlap by
+            more where they do not divide the image.
 
     Raises:
-        ValueError: unless sizes are positive, and the overlap in [0, half a tile].
+        ValueError: If a size is not positive, or `overlap` is negative or larger than
+            half a tile.
     """
 
     height: int
@@ -38,7 +40,7 @@ class Tiling:
             )
         if not 0 <= 2 * self.overlap <= min(self.height, self.width):
             raise ValueError(
-                "Expected an `overlap` of zero or more, at most half a tile's side. "
+                "Expected `overlap` to be between 0 and half a tile's side. "
                 f"Received: {self.overlap} for {self.height}×{self.width}"
             )
 
@@ -46,18 +48,19 @@ class Tiling:
 def bands(
     predictor: Predictor, image: np.ndarray, tiling: Tiling | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Predicts a picture from top to bottom.
+    """Predicts an image in horizontal bands, from top to bottom.
 
-    What is held is about a row of tiles: height · W · C numbers, not H · W · C.
+    About one row of tiles is in memory at a time: height · W · C values instead of
+    H · W · C.
 
     Args:
-        predictor: for pictures of a tile's size, or less where the picture is smaller.
+        predictor: Predicts a tile; the tiles of a smaller image are smaller.
         image: uint8 (H, W, 3).
-        tiling: None to see the picture at once.
+        tiling: How the image is cut; None predicts it at once.
 
     Yields:
-        A first row, and the probabilities, float32 (h, W, C), of the rows from there
-        on; together, all rows in order.
+        The index of a band's first row, and the band's probabilities, float32
+        (h, W, C). The bands follow each other without gap or overlap.
     """
     if tiling is None:
         yield 0, predictor(image)
@@ -69,7 +72,9 @@ def bands(
     )
     weights = np.outer(*(ramp(length, tiling.overlap) for length in tile))
     weights = weights[..., np.newaxis].astype(np.float32)
-    kept: np.ndarray | None = None  # the last row of tiles' lower part, with weights
+    kept: np.ndarray | None = (
+        None  # the part of the last row that the next one overlaps
+    )
     for top, below in zip(tops, [*tops[1:], size[0]], strict=True):
         totals = _row(predictor, image[top : top + tile[0]], lefts, weights)
         if kept is not None:
@@ -82,7 +87,7 @@ def bands(
 def _row(
     predictor: Predictor, image: np.ndarray, lefts: list[int], weights: np.ndarray
 ) -> np.ndarray:
-    """A row of tiles, (h, W, C + 1): weighted sums and, last, the weights."""
+    """Predicts a row of tiles: weighted sums and, last, weights, (h, W, C + 1)."""
     totals: np.ndarray | None = None
     width = weights.shape[1]
     for left in lefts:
@@ -98,20 +103,20 @@ def _row(
 
 
 def starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along an axis: evenly, the last ending with the picture.
+    """Returns where tiles start along an axis: evenly spaced, the last one at the end.
 
     Args:
-        size: of the picture.
-        tile: of a tile, at most `size`.
-        overlap: that neighbours have at least; less than `tile`.
+        size: Length of the image.
+        tile: Length of a tile, at most `size`.
+        overlap: Smallest overlap of neighbours, less than `tile`.
     """
-    if tile == size:  # the overlap may be as much, where a picture is small
+    if tile == size:  # In a small image the overlap may be the whole tile.
         return [0]
     count = 1 + -(-(size - tile) // (tile - overlap))
     return np.linspace(0, size - tile, count).round().astype(int).tolist()
 
 
 def ramp(length: int, overlap: int) -> np.ndarray:
-    """Weights of a tile's pixels along an axis: in (0, 1], rising over the overlap."""
+    """Returns a tile's weights along an axis, in (0, 1], rising over the overlap."""
     distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1
     return np.minimum(distance / (overlap + 1), 1.0)

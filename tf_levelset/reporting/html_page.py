@@ -19,8 +19,8 @@ import tensorflow as tf
 from tf_levelset.compat import versions
 from tf_levelset.datasets import Source, evaluation_dataset, load_dataset
 from tf_levelset.files import write_text
-from tf_levelset.inference.drawing import colourize, fitted, png, spread
-from tf_levelset.inference.evaluation import load_predictors
+from tf_levelset.inference.panels import colourize, fitted, png, spread
+from tf_levelset.inference.predictor import load_predictors
 from tf_levelset.reporting.level_sets import ZOOM, places
 from tf_levelset.reporting.run_comparison import (
     NOTHING,

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset.energy.heaviside import HEAVISIDES
-from tf_levelset.inference.drawing import boundaries, colourize, fitted, grid
+from tf_levelset.inference.panels import boundaries, colourize, fitted, grid
 
 ZOOM = 64
 """Side of what is enlarged, in pixels of the picture."""

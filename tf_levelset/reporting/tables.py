@@ -9,7 +9,7 @@ from typing import Any
 
 from tf_levelset.checks import is_number, is_whole
 from tf_levelset.inference.crf import PRESETS
-from tf_levelset.inference.evaluation import table
+from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES, Row, Table
 from tf_levelset.training.recipe import PLACES, RECIPES, Recipe
 from tf_levelset.training.run import load_recipe

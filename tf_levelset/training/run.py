@@ -50,14 +50,10 @@ from tf_levelset.files import (
     write_json,
     write_text,
 )
-from tf_levelset.inference.drawing import panel, write_png
-from tf_levelset.inference.evaluation import (
-    KerasPredictor,
-    Predictor,
-    evaluate,
-    report_rows,
-    table,
-)
+from tf_levelset.inference.evaluation import evaluate
+from tf_levelset.inference.panels import panel, write_png
+from tf_levelset.inference.predictor import KerasPredictor, Predictor
+from tf_levelset.inference.score_table import report_rows, table
 from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES, LossSum
 from tf_levelset.losses.level_set import CrossEntropyLevelSetLoss
 from tf_levelset.metrics import LevelSetEnergy, MeanIoU

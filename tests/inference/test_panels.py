@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_levelset.datasets import Source
-from tf_levelset.inference.drawing import colourize, difference, panel, write_png
+from tf_levelset.inference.panels import colourize, difference, panel, write_png
 
 VOID = 255
 PALETTE = [(10, 20, 30), (200, 0, 0), (0, 250, 5)]

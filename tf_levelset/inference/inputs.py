@@ -1,0 +1,157 @@
+"""Image and video files whose predictions are wanted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from tf_levelset.datasets.folder import read_image
+from tf_levelset.datasets.image_masks import IMAGE_SUFFIXES
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+
+class UnreadableError(ValueError):
+    """An image or video that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image or video file.
+
+    Attributes:
+        name: Name of its outputs, without a suffix. For a file below a given folder,
+            the path relative to that folder.
+        path: The file.
+    """
+
+    name: str
+    path: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the file's suffix is that of a video."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second of a video, 25 if the file does not say."""
+        with _opened(self.path) as capture:
+            return capture.get(cv2.CAP_PROP_FPS) or 25.0
+
+    @property
+    def num_images(self) -> int:
+        """Number of images: 1, or a video's frames according to its header."""
+        if not self.is_video:
+            return 1
+        with _opened(self.path) as capture:
+            return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def images(self) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+        """Yields the name of each image and a function that reads it.
+
+        The function returns uint8 (H, W, 3), RGB, and must be called before the next
+        image is asked for. A video's frames are named NAME/000000, NAME/000001, ….
+
+        Raises:
+            UnreadableError: Here or by the function, if the file cannot be read.
+        """
+        if not self.is_video:
+            yield self.name, partial(_read, self.path)
+            return
+        with _opened(self.path) as capture:
+            index = 0
+            while True:
+                success, frame = capture.read()
+                if not success:
+                    break
+                yield f"{self.name}/{index:06}", partial(_rgb, frame)
+                index += 1
+        if index == 0:
+            raise UnreadableError(
+                "Expected a video. Received: a file without a readable frame"
+            )
+
+
+def find_inputs(paths: Sequence[Path]) -> list[Input]:
+    """Finds the images and videos at paths; folders are searched at any depth.
+
+    Hidden files and files of other types in folders are skipped.
+
+    Raises:
+        FileNotFoundError: If a path does not exist, or a folder has no image or video.
+        ValueError: If a file is of another type, or two files have the same name.
+    """
+    inputs: list[Input] = []
+    for path in paths:
+        if path.is_dir():
+            inputs += _in_folder(path)
+        elif not path.is_file():
+            raise FileNotFoundError(
+                "Expected an image, a video or a folder of them. Received: the path "
+                f"{path}, which does not exist"
+            )
+        elif _is_input(path):
+            inputs.append(Input(path.stem, path))
+        else:
+            raise ValueError(
+                f"Expected files of {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}. "
+                f"Received: {path}"
+            )
+    by_name: dict[str, Path] = {}
+    for item in inputs:
+        other = by_name.setdefault(item.name, item.path)
+        if other != item.path:
+            raise ValueError(
+                f"Expected inputs of different names. Received: {other} and "
+                f"{item.path}, whose outputs would both be named {item.name}"
+            )
+    return inputs
+
+
+def _is_input(path: Path) -> bool:
+    return path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+
+
+def _in_folder(folder: Path) -> list[Input]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if not hidden and path.is_file() and _is_input(path):
+            found.append(Input(relative.with_suffix("").as_posix(), path))
+    if not found:
+        raise FileNotFoundError(
+            f"Expected images or videos in {folder}. Received: none"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        yield capture
+    finally:
+        capture.release()
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        return read_image(tf.constant(str(path))).numpy()
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0]
+        if not reason.startswith("Expected"):
+            reason = f"Expected an image. Received: {reason}"
+        raise UnreadableError(reason) from error
+
+
+def _rgb(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
