@@ -35,7 +35,7 @@ from benchmarks import harness
 from benchmarks.gradients import Loss, value_and_gradient
 from benchmarks.torch_losses import LOSSES, THREADS, batch, loss_and_gradient
 from tf_levelset import CrossEntropyLevelSetLoss
-from tf_levelset.losses import comparison_losses
+from tf_levelset import losses as own_losses
 
 MODES: dict[str, dict[str, Any]] = {"graph": {}, "XLA": {"jit_compile": True}}
 CLASSES = 21
@@ -146,13 +146,11 @@ def in_tensorflow(shape: Sequence[int]) -> dict[str, Work]:
 def our_losses() -> dict[str, Loss]:
     """Returns ours by name, with the options that make the peers equal."""
     return {
-        "ours, Dice, a picture": comparison_losses.DiceLoss(from_logits=True),
-        "ours, Dice, the batch": comparison_losses.DiceLoss(
-            per_image=False, from_logits=True
-        ),
-        "ours, Lovász": comparison_losses.LovaszSoftmaxLoss(from_logits=True),
-        "ours, focal": comparison_losses.FocalLoss(alpha=1.0, from_logits=True),
-        "ours, active contour": comparison_losses.ActiveContourLoss(from_logits=True),
+        "ours, Dice, a picture": own_losses.DiceLoss(from_logits=True),
+        "ours, Dice, the batch": own_losses.DiceLoss(per_image=False, from_logits=True),
+        "ours, Lovász": own_losses.LovaszSoftmaxLoss(from_logits=True),
+        "ours, focal": own_losses.FocalLoss(alpha=1.0, from_logits=True),
+        "ours, active contour": own_losses.ActiveContourLoss(from_logits=True),
         "CE + LS": CrossEntropyLevelSetLoss(
             0.67, normalization="mean", from_logits=True
         ),

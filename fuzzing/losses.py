@@ -20,7 +20,7 @@ from tf_levelset import (
     level_set_energy,
 )
 from tf_levelset.energy.energy import NORMALIZATIONS, WITH_SIGN
-from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES
+from tf_levelset.training.run import COMPARISON_LOSSES
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "level_set": LevelSetLoss,

@@ -64,7 +64,7 @@ def typed(flag: bool = False, number: float = 0.5, count: int | None = None) -> 
     ],
 )
 def test_options_of_other_types_raise(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="is to be of type"):
+    with pytest.raises(ValueError, match="must be of type"):
         call_with_options("typed", typed, **options)
 
 

@@ -1,4 +1,4 @@
-"""What options and arrays are, told without an error of Python's own."""
+"""Checks of options and arrays, which raise `ValueError` with a message of one form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number or a scalar that holds one, and not NaN."""
+    """Returns whether a value is a real number, or a scalar tensor, and not NaN."""
     if isinstance(value, str | bytes | bool):
         return False
     try:
@@ -23,43 +23,64 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is an integer, of Python's or NumPy's."""
+    """Returns whether a value is an integer of Python or NumPy."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_bool(**options: Any) -> None:
-    """Raises `ValueError` for options that are not True or False: texts, say."""
+def expect(holds: bool, expected: str, received: Any) -> None:
+    """Raises `ValueError` unless a condition holds.
+
+    Args:
+        holds: the condition.
+        expected: what was expected, such as "`size` to be odd".
+        received: the value that was given instead.
+    """
+    if not holds:
+        raise ValueError(f"Expected {expected}. Received: {received!r}")
+
+
+def check_positive(**options: Any) -> None:
+    """Raises `ValueError` for options that are not finite numbers above zero."""
     for name, value in options.items():
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(
-                f"Expected `{name}` to be True or False. Received: {value!r}"
-            )
+        holds = is_number(value) and 0 < value < math.inf
+        expect(holds, f"`{name}` to be positive and finite", value)
+
+
+def check_not_negative(**options: Any) -> None:
+    """Raises `ValueError` for options that are not finite numbers of zero or more."""
+    for name, value in options.items():
+        holds = is_number(value) and 0 <= value < math.inf
+        expect(holds, f"`{name}` to be a finite number of zero or more", value)
+
+
+def check_bool(**options: Any) -> None:
+    """Raises `ValueError` for options that are not True or False, such as strings."""
+    for name, value in options.items():
+        holds = isinstance(value, bool | np.bool_)
+        expect(holds, f"`{name}` to be True or False", value)
 
 
 def check_ignore_class(ignore_class: Any) -> None:
     """Raises `ValueError` unless the label of void is an integer or None."""
-    if ignore_class is not None and not is_whole(ignore_class):
-        raise ValueError(
-            f"Expected `ignore_class` to be an integer or None. Received: "
-            f"{ignore_class!r}"
-        )
+    holds = ignore_class is None or is_whole(ignore_class)
+    expect(holds, "`ignore_class` to be an integer or None", ignore_class)
 
 
 def check_num_classes(num_classes: Any, most: float = math.inf) -> None:
-    """Raises `ValueError` unless it is a number of classes, at most so many."""
-    if not (is_whole(num_classes) and 1 <= num_classes <= most):
-        bound = ">= 1" if most == math.inf else f"in [1, {most}]"
-        raise ValueError(f"Expected `num_classes` {bound}. Received: {num_classes!r}")
+    """Raises `ValueError` unless `num_classes` is an integer from 1 to `most`."""
+    bound = ">= 1" if most == math.inf else f"in [1, {most}]"
+    holds = is_whole(num_classes) and 1 <= num_classes <= most
+    expect(holds, f"`num_classes` {bound}", num_classes)
 
 
 def check_numeric(name: str, values: Any) -> None:
-    """Raises `ValueError` for an array of text, complex numbers or other things.
+    """Raises `ValueError` for an array of strings, complex numbers or objects.
 
-    Casts would fail with another error, or drop the imaginary parts.
+    A cast would raise another error, or drop the imaginary parts.
 
     Args:
-        name: of the argument.
-        values: what has a `dtype`; of other things nothing is said.
+        name: name of the argument.
+        values: an array or a tensor. Anything without a `dtype` is accepted.
     """
     if not hasattr(values, "dtype"):
         return
@@ -74,28 +95,33 @@ def check_numeric(name: str, values: Any) -> None:
         )
 
 
-_KINDS: dict[str, Callable[[Any], bool]] = {
+_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "int": is_whole,
     "float": is_number,
     "str": lambda value: isinstance(value, str),
 }
-"""Annotations that options are held to: "False", a text, would pass for true."""
+"""Annotations that are checked. Without a check, the string "False" would be true."""
 
 
 def call_with_options(
     name: str, function: Callable[..., Any], /, *arguments: Any, **options: Any
 ) -> Any:
-    """Calls a function with a user's options.
+    """Calls a function with options that a user wrote.
 
     Args:
-        name: what the user calls the function.
-        function: what to call. What a `functools.partial` fixes is no option.
+        name: the name of the function for the error message.
+        function: the function. Arguments that a `functools.partial` sets cannot be
+            given again as options.
         *arguments: its positional arguments.
-        **options: the user's.
+        **options: the user's options.
+
+    Returns:
+        What the function returns.
 
     Raises:
-        ValueError: for options that the function does not take, or not of such a type.
+        ValueError: for an option that the function does not take, or whose type
+            differs from its annotation.
     """
     try:
         signature = inspect.signature(function)
@@ -104,7 +130,7 @@ def call_with_options(
         if fixed:
             raise TypeError(f"{fixed} are fixed")
         for option, value in options.items():
-            _check_kind(signature, option, value)
+            _check_type(signature, option, value)
     except TypeError as error:
         raise ValueError(
             f"Expected options that {name!r} takes. Received: {options!r} ({error})"
@@ -112,11 +138,13 @@ def call_with_options(
     return function(*arguments, **options)
 
 
-def _check_kind(signature: inspect.Signature, option: str, value: Any) -> None:
-    """Raises `TypeError` for an option of another type than its annotation says."""
+def _check_type(signature: inspect.Signature, option: str, value: Any) -> None:
+    """Raises `TypeError` for an option whose type differs from its annotation."""
     if option not in signature.parameters:
-        return  # one of `**options`
+        return  # It is one of `**options`.
     annotation = str(signature.parameters[option].annotation)
-    kind, optional, _ = annotation.partition(" | None")
-    if kind in _KINDS and not (_KINDS[kind](value) or (optional and value is None)):
-        raise TypeError(f"{option} is to be of type {annotation}")
+    name, optional, _ = annotation.partition(" | None")
+    if name not in _TYPE_CHECKS or (optional and value is None):
+        return
+    if not _TYPE_CHECKS[name](value):
+        raise TypeError(f"{option} must be of type {annotation}")

@@ -35,7 +35,7 @@ from tf_levelset.datasets.pipeline import (
 from tf_levelset.energy.energy import level_set_energy
 from tf_levelset.export.saved_model import traced_for
 from tf_levelset.files import write_json
-from tf_levelset.losses import comparison_losses
+from tf_levelset.losses import boundary
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.run import Run, build_loss, build_optimizer
 
@@ -241,13 +241,13 @@ def exported(
         platforms: of `PLATFORMS`.
     """
     traced = jax.jit(jax2tf.call_tf(function, has_side_effects=False))
-    with mock.patch.object(comparison_losses, "distance_maps", distance_maps):
+    with mock.patch.object(boundary, "distance_maps", distance_maps):
         lowered = jax.export.export(traced, platforms=platforms)(*arguments)
     return bytes(lowered.serialize())
 
 
 def distance_maps(classes: tf.Tensor, num_classes: int, dtype: Any) -> tf.Tensor:
-    """`comparison_losses.distance_maps` of pictures, in what XLA can compile.
+    """`boundary.distance_maps` of pictures, in what XLA can compile.
 
     Takes H² W + H W² comparisons a class, which an accelerator does as it reads them.
     """

@@ -555,7 +555,7 @@ def test_a_config_of_another_program_is_no_run_to_resume(
 def test_text_is_not_true(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for setting in ("model_options.batch_norm=False", "level_set.signed=no"):
         said = error_of_command(capsys, "train", "--output", tmp_path, "--set", setting)
-        assert "is to be of type bool" in said
+        assert "must be of type bool" in said
 
 
 def test_options_that_are_the_runs_are_told(

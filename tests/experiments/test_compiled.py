@@ -18,7 +18,7 @@ from experiments import runner
 from experiments.trials import STARTS, Trial
 from tf_levelset.datasets import Augmentation
 from tf_levelset.files import read_json
-from tf_levelset.losses import comparison_losses
+from tf_levelset.losses import boundary
 from tf_levelset.training.recipe import RECIPES, smoke
 
 pytest.importorskip("jax", reason="compiled trials need the extra [compiled]")
@@ -99,7 +99,7 @@ def test_distance_maps_of_xla_are_scipys() -> None:
     classes = np.kron(generator.integers(-1, 4, (4, 5, 6)), np.ones((1, 5, 4), int))
     classes[0] = 2  # One class alone: there is nothing else.
     classes[1, :20] = -1
-    theirs = comparison_losses.distance_maps(tf.constant(classes), 6, tf.float32)
+    theirs = boundary.distance_maps(tf.constant(classes), 6, tf.float32)
     ours = tf.function(distance_maps, jit_compile=True)(classes, 6, tf.float32)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     assert np.abs(theirs).max() > 5

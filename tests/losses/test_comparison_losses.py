@@ -21,19 +21,21 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from tf_levelset import CrossEntropyLevelSetLoss, xla
+from tf_levelset import losses as all_losses
 from tf_levelset.compat import KERAS_3
-from tf_levelset.losses import comparison_losses
-from tf_levelset.losses.base import SegmentationLoss
-from tf_levelset.losses.comparison_losses import (
-    COMPARISON_LOSSES,
+from tf_levelset.losses import (
     BoundaryLoss,
     DiceLoss,
     FocalLoss,
     LocallyAdaptiveLoss,
     LossSum,
     LovaszSoftmaxLoss,
-    max_pooling_weights,
+    SegmentationLoss,
 )
+from tf_levelset.losses.boundary import signed_distances
+from tf_levelset.losses.loss_max_pooling import max_pooling_weights
+from tf_levelset.losses.lovasz import jaccard_steps, numpy_jaccard_steps
+from tf_levelset.training.run import COMPARISON_LOSSES
 
 VOID = 255
 CLASSES = 4
@@ -119,9 +121,11 @@ def present(labels: np.ndarray) -> list[int]:
 
 
 def test_examples_of_the_docstrings() -> None:
-    found = doctest.testmod(comparison_losses, extraglobs={"tf": tf})
-    assert found.attempted > 20
-    assert found.failed == 0
+    for loss in (*COMPARISON_LOSSES.values(), LossSum):
+        module = sys.modules[loss.__module__]
+        found = doctest.testmod(module, extraglobs={**vars(all_losses), "tf": tf})
+        assert found.attempted >= 3
+        assert found.failed == 0
 
 
 def test_the_names() -> None:
@@ -395,9 +399,9 @@ def test_jaccard_steps_of_numpy_are_those_of_tensorflow(dtype: str) -> None:
     errors = (rng.integers(0, 20, (2, 4, 200)) / 19).astype(dtype)
     errors[0, 0, ::7] = -0.0
     errors = np.where(classes[:, np.newaxis] < 0, 0, errors).astype(dtype)
-    expected = comparison_losses.jaccard_steps(tf.constant(errors), classes).numpy()
+    expected = jaccard_steps(tf.constant(errors), classes).numpy()
     wanted = np.array([[True, True, False, True], [True] * 4])
-    found = comparison_losses.numpy_jaccard_steps(tf.constant(errors), classes, wanted)
+    found = numpy_jaccard_steps(tf.constant(errors), classes, wanted)
     expected[0, 2] = 0
     assert found.dtype == dtype
     # Steps of TensorFlow's float32 quotients: some roundings of 6e-8.
@@ -430,7 +434,7 @@ def test_signs_of_the_distances() -> None:
     # A class of 3 × 3 in the middle of 5 × 5: its rim is at 0, its centre inside.
     classes = np.zeros((5, 5), int)
     classes[1:4, 1:4] = 1
-    distances = comparison_losses.signed_distances(classes, 3)
+    distances = signed_distances(classes, 3)
     diagonal = np.sqrt(2)
     np.testing.assert_allclose(distances[0, :, 1], [diagonal, 1, 1, 1, diagonal])
     np.testing.assert_allclose(distances[2, :, 1], [1, 0, -1, 0, 1])
@@ -816,7 +820,8 @@ def test_dynamic_sizes_in_a_graph(name: str) -> None:
 
 _REPLICAS = """
 import keras, numpy as np, tensorflow as tf
-from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES, LossSum
+from tf_levelset.losses import LossSum
+from tf_levelset.training.run import COMPARISON_LOSSES
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -976,9 +981,9 @@ def test_ids_that_are_no_class_raise(name: str) -> None:
         ([FocalLoss(), DiceLoss()], [1.0], "hold 2 finite numbers"),
         ([FocalLoss()], [-1.0], "hold 1 finite"),
         ([FocalLoss()], [float("nan")], "hold 1 finite"),
-        ([FocalLoss(), DiceLoss(from_logits=True)], None, "alike in `from_logits`"),
-        ([FocalLoss(), DiceLoss(ignore_class=0)], None, "alike in `ignore_class`"),
-        ([FocalLoss(), DiceLoss(reduction="sum")], None, "alike in `reduction`"),
+        ([FocalLoss(), DiceLoss(from_logits=True)], None, "the same `from_logits`"),
+        ([FocalLoss(), DiceLoss(ignore_class=0)], None, "the same `ignore_class`"),
+        ([FocalLoss(), DiceLoss(reduction="sum")], None, "the same `reduction`"),
     ],
 )
 def test_bad_sums_raise(losses: Any, weights: Any, message: str) -> None:

@@ -54,8 +54,18 @@ from tf_levelset.inference.evaluation import evaluate
 from tf_levelset.inference.panels import panel, write_png
 from tf_levelset.inference.predictor import KerasPredictor, Predictor
 from tf_levelset.inference.score_table import report_rows, table
-from tf_levelset.losses.comparison_losses import COMPARISON_LOSSES, LossSum
-from tf_levelset.losses.level_set import CrossEntropyLevelSetLoss
+from tf_levelset.losses import (
+    ActiveContourLoss,
+    BoundaryLoss,
+    CrossEntropyLevelSetLoss,
+    DiceLoss,
+    FocalLoss,
+    LocallyAdaptiveLoss,
+    LossMaxPooling,
+    LossSum,
+    LovaszSoftmaxLoss,
+    SegmentationLoss,
+)
 from tf_levelset.metrics import LevelSetEnergy, MeanIoU
 from tf_levelset.models import at_input_size, create_model, output_stride
 from tf_levelset.models.safe_loading import load_keras
@@ -81,6 +91,17 @@ CLASSES_FILE, PALETTE_FILE = "classes.json", "palette.json"
 MODEL_FILE = "model.keras"
 VERIFIED_FILE = "verified.json"
 """Of a run: the state in which its data set's files were found sound."""
+
+COMPARISON_LOSSES: dict[str, type[SegmentationLoss]] = {
+    "lmp": LossMaxPooling,
+    "lad": LocallyAdaptiveLoss,
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "lovasz": LovaszSoftmaxLoss,
+    "boundary": BoundaryLoss,
+    "active_contour": ActiveContourLoss,
+}
+"""The losses that the level set loss is compared with, by their names in recipes."""
 
 _REPLACES_CROSS_ENTROPY = ("lad", "lmp", "focal")
 """Losses that weigh the cross-entropy anew; the others stand beside it."""
