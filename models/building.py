@@ -79,6 +79,12 @@ def _check_positive(name: str, value: float) -> None:
         raise ValueError(f"Expected `{name}` to be positive. Received: {value!r}")
 
 
+def check_dropout(rate: float) -> None:
+    """Raises `ValueError` unless a dropout rate is in [0, 1)."""
+    if not (is_number(rate) and 0 <= rate < 1):
+        raise ValueError(f"Expected `dropout` to be in [0, 1). Received: {rate!r}")
+
+
 # --- End ---
 
 

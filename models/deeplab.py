@@ -8,8 +8,9 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import check_num_classes, is_number, is_whole
+from tf_levelset.checks import check_num_classes, is_whole
 from tf_levelset.models.building import (
+    check_dropout,
     finished_model,
     logits_at_stride,
     preprocessed_input,
@@ -38,41 +39,41 @@ def deeplab_largefov(
 ) -> keras.Model:
     """DeepLab-LargeFOV on VGG16 (Chen et al. 2015; Kim et al. 2019, Section 4).
 
-    Preprocessing is inside. Heights and widths are free: a size that is not 8k + 1 is
-    padded to it and the outputs are cropped back. Outputs at stride 8 stand on the
-    pixels 0, 8, 16, …, so their labels are `labels[::8, ::8]`.
+    Preprocessing is part of the model, and images of any size are accepted: a size that
+    is not 8k + 1 is padded to it and the outputs are cropped. Outputs at stride 8 stand
+    on the pixels 0, 8, 16, …, so that their labels are `labels[::8, ::8]`.
 
     Args:
         num_classes: number of classes C.
         width: multiplies the number of filters of every layer but the last; 1 is
             DeepLab's net of 20.5 million parameters at 21 classes.
         depth: multiplies the number of convolutions of every block of VGG16.
-        dilation: of fc6. 12 is DeepLab's, for maps of 41×41; on a map smaller than
-            about twice the dilation most of its taps see only padding (`scaled_rates`).
-        batch_norm: normalise after each convolution, for training from scratch.
+        dilation: dilation rate of fc6. 12 is DeepLab's, for maps of 41×41; on a map
+            smaller than about twice the rate most taps see padding (`scaled_rates`).
+        batch_norm: whether to normalise after each convolution, for training from
+            scratch.
         dropout: rate after fc6 and fc7.
-        upsample: logits at the picture's size, bilinear corner to corner; otherwise
-            at stride 8, where DeepLab takes its loss.
-        input_scale: factor that pictures are first resized by, with `upsample` only.
+        upsample: whether the logits have the size of the image, bilinear and corner to
+            corner; otherwise they are at stride 8, where DeepLab computes its loss.
+        input_scale: factor that images are resized by first, with `upsample` only.
         weights: None, "imagenet", or the path of a weights file.
         name: name of the model.
 
     Returns:
-        A functional model from RGB pictures in 0–255, float32 (B, H, W, 3), to
+        A functional model from RGB images in 0–255, float32 (B, H, W, 3), to
         logits, float32 under every dtype policy: (B, H, W, C), or
-        (B, ⌈H/8⌉, ⌈W/8⌉, C) where `upsample` is False.
+        (B, ⌈H/8⌉, ⌈W/8⌉, C) if `upsample` is False.
 
     Raises:
         ValueError: for arguments out of range, or weights of another architecture.
     """
     check_num_classes(num_classes)
-    whole = is_whole(dilation) and dilation >= 1
-    if not whole or not (is_number(dropout) and 0 <= dropout < 1):
+    if not (is_whole(dilation) and dilation >= 1):
         raise ValueError(
-            "Expected a whole dilation ≥ 1 and 0 ≤ dropout < 1. Received: "
-            f"dilation={dilation!r}, dropout={dropout!r}"
+            f"Expected `dilation` to be an integer ≥ 1. Received: {dilation!r}"
         )
-    # --- Body ---
+    check_dropout(dropout)
+    # --- Backbone ---
     images, x = preprocessed_input(OUTPUT_STRIDE)
     x = vgg16(
         x,
@@ -89,12 +90,7 @@ def deeplab_largefov(
     x = compat.dropout(dropout, "drop6")(x)
     x = convolution(x, filters, "fc7", kernel_size=1, batch_norm=batch_norm)
     x = compat.dropout(dropout, "drop7")(x)
-    x = keras.layers.Conv2D(
-        num_classes,
-        1,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        name="fc8",
-    )(x)
+    x = _classifier(num_classes, "fc8")(x)
 
     # --- Model ---
     return finished_model(
@@ -120,21 +116,20 @@ def deeplab_resnet101(
 ) -> keras.Model:
     """DeepLab v2 on ResNet101 (Chen et al. 2017; Kim et al. 2019, Section 4).
 
-    The head, ASPP, is a 3×3 convolution to the classes at each of four dilations, and
-    their sum. Sizes, padding and the places of the outputs are `deeplab_largefov`'s.
+    The head, ASPP, is the sum of 3×3 convolutions to the classes, one at each dilation
+    rate. Sizes and padding are as in `deeplab_largefov`.
 
     Args:
         num_classes: number of classes C.
         width: multiplies the number of filters of every layer but the last; 1 is a net
             of 44.2 million parameters at 21 classes.
         depth: multiplies the number of blocks of every stage of ResNet101.
-        rates: dilations of ASPP. The default is DeepLab's, for maps of 41×41; smaller
-            pictures need smaller ones (`scaled_rates`).
-        freeze_batch_norm: keep the normalisation of trained weights as it is, which is
-            the paper's recipe; False trains it, from scratch.
-        upsample: logits at the picture's size, bilinear corner to corner; otherwise
-            at stride 8, where DeepLab takes its loss.
-        input_scale: factor that pictures are first resized by, with `upsample` only.
+        rates: two or more dilation rates of ASPP. The default is DeepLab's four, for
+            maps of 41×41; smaller images need smaller ones (`scaled_rates`).
+        freeze_batch_norm: whether to keep the batch normalisation of trained weights as
+            it is, as the paper does; False trains it, from scratch.
+        upsample: see `deeplab_largefov`.
+        input_scale: see `deeplab_largefov`.
         weights: None, "imagenet", or the path of a weights file.
         name: name of the model.
 
@@ -144,12 +139,11 @@ def deeplab_resnet101(
     Raises:
         ValueError: for arguments out of range, or weights of another architecture.
     """
-    rates = tuple(rates) if isinstance(rates, Sequence) else ()
-    whole = all(is_whole(rate) and rate >= 1 for rate in rates)
     check_num_classes(num_classes)
-    if len(rates) < 2 or not whole:
+    rates = tuple(rates) if isinstance(rates, Sequence) else ()
+    if len(rates) < 2 or not all(is_whole(rate) and rate >= 1 for rate in rates):
         raise ValueError(f"Expected two or more rates ≥ 1. Received: {rates}")
-    # --- Body ---
+    # --- Backbone ---
     images, x = preprocessed_input(OUTPUT_STRIDE)
     x = resnet101(
         x,
@@ -161,14 +155,7 @@ def deeplab_resnet101(
 
     # --- Head: atrous spatial pyramid pooling ---
     branches = [
-        keras.layers.Conv2D(
-            num_classes,
-            3,
-            padding="same",
-            dilation_rate=rate,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            name=f"aspp{index}",
-        )(x)
+        _classifier(num_classes, f"aspp{index}", kernel_size=3, dilation=rate)(x)
         for index, rate in enumerate(rates, start=1)
     ]
     x = keras.layers.Add(name="aspp")(branches)
@@ -180,4 +167,18 @@ def deeplab_resnet101(
         weights=weights,
         upsample=upsample,
         input_scale=input_scale,
+    )
+
+
+def _classifier(
+    num_classes: int, name: str, kernel_size: int = 1, dilation: int = 1
+) -> keras.layers.Conv2D:
+    """Returns a convolution to the classes, initialised as DeepLab does."""
+    return keras.layers.Conv2D(
+        num_classes,
+        kernel_size,
+        padding="same",
+        dilation_rate=dilation,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        name=name,
     )

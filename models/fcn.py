@@ -1,8 +1,9 @@
 """FCN-32s, 16s and 8s (Long et al. 2015) on VGG16, their own, and on ResNet101.
 
-The original pads pictures by 100 and crops what it upsampled by numbers that follow
-from it. Ours pads to 32k + 1, where every stage's outputs stand at stride·i: ×2 leads
-from n to 2n − 1 positions, those of the stage before, and nothing is cropped.
+The original pads images by 100 pixels and crops the upsampled scores accordingly. Ours
+pads to 32k + 1, where the outputs of every stage stand on multiples of its stride:
+upsampling by 2 leads from n to 2n − 1 positions, which are those of the stage before,
+and nothing is cropped.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import check_num_classes, is_number
+from tf_levelset.checks import check_num_classes
 from tf_levelset.models.building import (
+    check_dropout,
     finished_model,
     logits_at_stride,
     preprocessed_input,
@@ -46,9 +48,9 @@ def fcn_vgg16(
 ) -> keras.Model:
     """FCN on VGG16, whose fully connected layers become 7×7 and 1×1 convolutions.
 
-    Preprocessing is inside. Heights and widths are free: a size that is not 32k + 1 is
-    padded to it and the outputs are cropped back. Outputs at stride s stand on the
-    pixels 0, s, 2s, …, so their labels are `labels[::s, ::s]`.
+    Preprocessing is part of the model, and images of any size are accepted: a size that
+    is not 32k + 1 is padded to it and the outputs are cropped. Outputs at stride s
+    stand on the pixels 0, s, 2s, …, so that their labels are `labels[::s, ::s]`.
 
     Args:
         num_classes: number of classes C.
@@ -57,29 +59,29 @@ def fcn_vgg16(
         width: multiplies the number of filters of every layer but the scores; 1 is the
             net of 134.3 million parameters at stride 32 and 21 classes.
         depth: multiplies the number of convolutions of every block of VGG16.
-        batch_norm: normalise after each convolution, for training from scratch.
+        batch_norm: whether to normalise after each convolution, for training from
+            scratch.
         dropout: rate after fc6 and fc7.
-        learnable_upsampling: learn the upsampling of the scores by 2, from bilinear on;
-            otherwise it stays bilinear. The last, to the picture, is always bilinear
+        learnable_upsampling: whether the upsampling of the scores by 2, initially
+            bilinear, is learned. The last one, to the image, is always bilinear
             (Section 4.3).
-        upsample: logits at the picture's size, bilinear corner to corner; otherwise at
-            the output stride.
-        input_scale: factor that pictures are first resized by, with `upsample` only.
+        upsample: whether the logits have the size of the image, bilinear and corner to
+            corner; otherwise they are at the output stride.
+        input_scale: factor that images are resized by first, with `upsample` only.
         weights: None, "imagenet", or the path of a weights file.
         name: name of the model; by default as `fcn8s_vgg16`.
 
     Returns:
-        A functional model from RGB pictures in 0–255, float32 (B, H, W, 3), to
+        A functional model from RGB images in 0–255, float32 (B, H, W, 3), to
         logits, float32 under every dtype policy: (B, H, W, C), or
-        (B, ⌈H/s⌉, ⌈W/s⌉, C) where `upsample` is False.
+        (B, ⌈H/s⌉, ⌈W/s⌉, C) if `upsample` is False.
 
     Raises:
         ValueError: for arguments out of range, or weights of another architecture.
     """
     _check(num_classes, stride)
-    if not (is_number(dropout) and 0 <= dropout < 1):
-        raise ValueError(f"Expected 0 ≤ dropout < 1. Received: dropout={dropout!r}")
-    # --- Body ---
+    check_dropout(dropout)
+    # --- Backbone ---
     images, x = preprocessed_input(COARSEST_STRIDE)
     features = vgg16(
         x,
@@ -126,7 +128,7 @@ def fcn_resnet101(
 ) -> keras.Model:
     """FCN on ResNet101 (Kim et al. 2019, Section 4).
 
-    Sizes, padding and the places of the outputs are `fcn_vgg16`'s.
+    Sizes, padding and the places of the outputs are as in `fcn_vgg16`.
 
     Args:
         num_classes: number of classes C.
@@ -135,11 +137,11 @@ def fcn_resnet101(
         width: multiplies the number of filters of every layer but the scores; 1 is a
             net of 42.7 million parameters at stride 32 and 21 classes.
         depth: multiplies the number of blocks of every stage of ResNet101.
-        freeze_batch_norm: keep the normalisation of trained weights as it is; False
-            trains it, from scratch.
-        learnable_upsampling: as of `fcn_vgg16`.
-        upsample: as of `fcn_vgg16`.
-        input_scale: factor that pictures are first resized by, with `upsample` only.
+        freeze_batch_norm: whether to keep the batch normalisation of trained weights as
+            it is; False trains it, from scratch.
+        learnable_upsampling: see `fcn_vgg16`.
+        upsample: see `fcn_vgg16`.
+        input_scale: see `fcn_vgg16`.
         weights: None, "imagenet", or the path of a weights file.
         name: name of the model; by default as `fcn8s_resnet101`.
 
@@ -150,7 +152,7 @@ def fcn_resnet101(
         ValueError: for arguments out of range, or weights of another architecture.
     """
     _check(num_classes, stride)
-    # --- Body ---
+    # --- Backbone ---
     images, x = preprocessed_input(COARSEST_STRIDE)
     features = resnet101(
         x,
@@ -186,9 +188,10 @@ def _fused_scores(
     stride: int,
     learnable: bool,
 ) -> keras.KerasTensor:
-    """Scores of the stages of stride 32, 16 and 8, as far as `stride`, summed.
+    """Sums the scores of the stages of stride 32, 16 and 8, down to `stride`.
 
-    Scores start from zero (Section 4.3): random ones trained neither better nor faster.
+    The scores are initially zero (Section 4.3: random initialisation gave neither
+    better performance nor faster convergence).
     """
 
     def score(stage: str) -> keras.KerasTensor:
@@ -207,7 +210,9 @@ def _fused_scores(
 def _check(num_classes: int, stride: int) -> None:
     check_num_classes(num_classes)
     if stride not in OUTPUT_STRIDES:
-        raise ValueError(f"Expected a stride of {OUTPUT_STRIDES}. Received: {stride!r}")
+        raise ValueError(
+            f"Expected `stride` to be one of {OUTPUT_STRIDES}. Received: {stride!r}"
+        )
 
 
 fcn32s_vgg16 = partial(fcn_vgg16, stride=32)

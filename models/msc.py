@@ -1,4 +1,4 @@
-"""Nets over several scales of a picture (MSC; Chen et al. 2017, Section 3.1).
+"""Nets over several scales of an image (MSC; Chen et al. 2017, Section 3.1).
 
 Kim et al. 2019 (Section 2.2) call them DeepLab-MSC-*. DeepLab v1's MSc-LargeFOV is
 another net, of multi-scale features.
@@ -22,7 +22,7 @@ from tf_levelset.models.layers import (
 )
 
 SCALES = (1.0, 0.75, 0.5)
-"""DeepLab v2's."""
+"""Those of DeepLab v2."""
 
 
 def multi_scale(
@@ -33,42 +33,34 @@ def multi_scale(
     input_scale: float = 1.0,
     name: str | None = None,
 ) -> keras.Model:
-    """A net shared over scales of a picture, fused by the maximum of the logits.
+    """Applies a net to several scales of an image and takes the largest logits.
 
-    The picture is padded to 8k + 1, as the net would, and shrunk to the sizes 8k′ + 1
-    nearest to the scales, corner to corner, so that all logits have their places on
-    pixels of the picture; logits of the smaller pictures are brought to the size of
-    the first, bilinear and corner to corner. (For a net that pads to 32k + 1, read 32.)
+    The image is padded to 8k + 1, as the net would do, and shrunk to the sizes 8k′ + 1
+    nearest to the scales, corner to corner, so that all logits stand on pixels of the
+    image. The logits of the smaller images are resized to those of the first, bilinear
+    and corner to corner. (For a net that pads to 32k + 1, read 32 instead of 8.)
 
     Args:
-        net: a net with logits at output stride (`upsample=False`). It becomes a part of
-            the model, its weights shared, and can be used on its own as before.
-        scales: the first is 1, the others in (0, 1).
-        upsample: the fused logits at the picture's size. Otherwise, for training, the
-            logits of every scale and the fused ones, whose losses are summed.
-        input_scale: factor that pictures are first resized by, with `upsample` only.
+        net: a net with logits at its output stride (`upsample=False`). It becomes a
+            part of the model, its weights shared, and can still be used on its own.
+        scales: the first is 1, the others lie between 0 and 1.
+        upsample: whether to return the fused logits at the size of the image. If False,
+            as for training, the logits of every scale and the fused ones are returned,
+            and their losses are summed.
+        input_scale: factor that images are resized by first, with `upsample` only.
         name: name of the model; by default the net's with `_msc`.
 
     Returns:
-        A model from RGB pictures in 0–255, float32 (B, H, W, 3), to float32 logits
-        (B, H, W, C); where `upsample` is False, to a list of them, all of shape
-        (B, ⌈H/s⌉, ⌈W/s⌉, C) with the net's output stride s: one a scale, in the order
-        of `scales`, and the fused one last. All stand on `labels[::s, ::s]`.
+        A model from RGB images in 0–255, float32 (B, H, W, 3), to float32 logits
+        (B, H, W, C). If `upsample` is False, a list of logits (B, ⌈H/s⌉, ⌈W/s⌉, C),
+        where s is the net's output stride: one for each of `scales`, and the fused ones
+        last. All of them belong to `labels[::s, ::s]`.
 
     Raises:
-        ValueError: for other scales, a net with its logits at the picture's size, or a
-            bad `input_scale`.
+        ValueError: for other scales, a net with several outputs or with its logits at
+            the size of the image, or a bad `input_scale`.
     """
-    others = tuple(scales[1:])
-    if (
-        tuple(scales[:1]) != (1,)
-        or not all(0 < s < 1 for s in others)
-        or len(set(others)) < len(others)
-    ):
-        raise ValueError(
-            "Expected scales that begin with 1 and go on in (0, 1), each once. "
-            f"Received: {tuple(scales)}"
-        )
+    _check_scales(scales)
     stride = output_stride(net)
     if len(net.outputs) != 1:
         raise ValueError(
@@ -89,23 +81,35 @@ def multi_scale(
         maps.append(resize([net(shrink(padded)), first]))
 
     # --- Fusion ---
-    fused = (
-        keras.layers.Maximum(dtype="float32", name="maximum")(maps)
-        if len(maps) > 1
-        else first
-    )
+    maximum = keras.layers.Maximum(dtype="float32", name="maximum")
+    maps.append(maximum(maps) if len(maps) > 1 else first)
 
     # --- Model ---
-    names = [f"logits_{_percent(scale)}" for scale in scales]
+    names = [*(f"logits_{_percent(scale)}" for scale in scales), "fused"]
     outputs = [
-        CropToStride(stride, dtype="float32", name=name)([x, images])
-        for name, x in zip([*names, "fused"], [*maps, fused], strict=True)
+        CropToStride(stride, dtype="float32", name=output)([x, images])
+        for output, x in zip(names, maps, strict=True)
     ]
     return finished_model(
         keras.Model(images, outputs, name=name or f"{net.name}_msc"),
         upsample=upsample,
         input_scale=input_scale,
     )
+
+
+def _check_scales(scales: Sequence[float]) -> None:
+    first, others = tuple(scales[:1]), tuple(scales[1:])
+    between = all(0 < scale < 1 for scale in others)
+    if first != (1,) or not between or len(set(others)) < len(others):
+        raise ValueError(
+            "Expected scales that begin with 1 and continue with different numbers "
+            f"between 0 and 1. Received: {tuple(scales)}"
+        )
+
+
+def _percent(scale: float) -> str:
+    """Returns a scale as a part of a layer's name."""
+    return f"{100 * scale:g}".replace(".", "_")
 
 
 def deeplab_msc_largefov(
@@ -123,24 +127,9 @@ def deeplab_msc_largefov(
 ) -> keras.Model:
     """DeepLab-LargeFOV over the scales 1, 0.75 and 0.5.
 
-    Args:
-        num_classes: number of classes C.
-        width: as of `deeplab_largefov`.
-        depth: as of `deeplab_largefov`.
-        dilation: as of `deeplab_largefov`.
-        batch_norm: as of `deeplab_largefov`. The three scales move the statistics in
-            turn.
-        dropout: as of `deeplab_largefov`.
-        upsample: as of `multi_scale`.
-        input_scale: as of `multi_scale`.
-        weights: None, "imagenet", or the path of a weights file, of the single net.
-        name: name of the model.
-
-    Returns:
-        A model as of `multi_scale`.
-
-    Raises:
-        ValueError: for arguments out of range, or weights of another architecture.
+    The arguments are those of `deeplab_largefov`, and `weights` are those of the single
+    net; `upsample`, `input_scale` and the model are as in `multi_scale`. If
+    `batch_norm`, the three scales update the statistics one after another.
     """
     net = deeplab_largefov(
         num_classes,
@@ -169,23 +158,9 @@ def deeplab_msc_resnet101(
 ) -> keras.Model:
     """DeepLab v2 on ResNet101 over the scales 1, 0.75 and 0.5.
 
-    Args:
-        num_classes: number of classes C.
-        width: as of `deeplab_resnet101`.
-        depth: as of `deeplab_resnet101`.
-        rates: as of `deeplab_resnet101`.
-        freeze_batch_norm: as of `deeplab_resnet101`. Where it is False, the three
-            scales move the statistics in turn.
-        upsample: as of `multi_scale`.
-        input_scale: as of `multi_scale`.
-        weights: None, "imagenet", or the path of a weights file, of the single net.
-        name: name of the model.
-
-    Returns:
-        A model as of `multi_scale`.
-
-    Raises:
-        ValueError: for arguments out of range, or weights of another architecture.
+    The arguments are those of `deeplab_resnet101`, and `weights` are those of the
+    single net; `upsample`, `input_scale` and the model are as in `multi_scale`. Unless
+    `freeze_batch_norm`, the three scales update the statistics one after another.
     """
     net = deeplab_resnet101(
         num_classes,
@@ -197,8 +172,3 @@ def deeplab_msc_resnet101(
         weights=weights,
     )
     return multi_scale(net, upsample=upsample, input_scale=input_scale, name=name)
-
-
-def _percent(scale: float) -> str:
-    """A scale as a part of a layer's name."""
-    return f"{100 * scale:g}".replace(".", "_")

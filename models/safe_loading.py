@@ -1,9 +1,9 @@
-"""Loading models from files that may be damaged, or made to do harm.
+"""Loads models from files that may be damaged or malicious.
 
-A `.keras` file is an archive of an architecture and its weights. Keras' safe mode
-refuses code in it, but its older versions import whatever module a file names, and none
-tells a flipped bit in the weights. A SavedModel is a program: no check makes one safe
-that does not come from a source you trust, but a damaged one is told by its sums.
+A `.keras` file is an archive of an architecture and its weights. The safe mode of Keras
+refuses code in it, but older versions of Keras import whatever module a file names, and
+none notices a flipped bit in the weights. A SavedModel is a program: load one only from
+a source that you trust. A damaged one is recognised by its checksums.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,40 +23,36 @@ import keras
 import tensorflow as tf
 
 SUMS_FILE = "SHA256SUMS"
-"""In a version's folder `assets.extra`: what `sha256sum --check` reads there."""
+"""In the folder `assets.extra` of a SavedModel; `sha256sum --check` reads it, too."""
 
 MAX_EXPANSION = 16
+"""How many times its size an archive may unpack to, and its weights file may hold in
+arrays. Keras compresses neither."""
+
 MAX_SMALL = 2**26
-"""An archive may unpack to so many times its size, and its arrays to so many times
-theirs, or to 64 MiB. Keras compresses neither."""
+"""The bytes (64 MiB) that are allowed in any case."""
 
-_CONFIG = "config.json"
-_WEIGHTS = "model.weights.h5"
-
-_FUNCTION = "function"
 _PLAIN = (
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__"),
     *("__slice__", "__tuple__"),
 )
-"""What a configuration holds beside objects of classes."""
+"""What Keras writes into a configuration for values that are not objects of a class."""
 
 _PROGRAMS = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
-"""Keras' layers that run what other frameworks, or other files, hold."""
+"""Layers of Keras that run code of other frameworks or files."""
 
 
 def load_keras(path: Path) -> keras.Model:
-    """Loads a `.keras` file without its optimizer and losses.
-
-    Nothing in the file is executed, whatever version of Keras loads it: its classes
-    must be Keras' own or registered (`keras.saving.register_keras_serializable`).
+    """Loads a `.keras` file without its optimizer and losses, and runs no code in it.
 
     Args:
-        path: of the file; its name ends in `.keras`.
+        path: the file. Its classes must be Keras' own or registered
+            (`keras.saving.register_keras_serializable`).
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: for a file that is damaged, far larger than it looks, holds code or
-            unknown classes, or is no model.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, unpacks to far more than its size, holds
+            code or unknown classes, or is not a model.
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected a .keras file. Received: {path}, no file")
@@ -64,24 +60,24 @@ def load_keras(path: Path) -> keras.Model:
         _check_archive(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model):
-            raise ValueError(f"a {type(model).__name__}, no model")
+            raise ValueError(f"a {type(model).__name__}, which is not a model")
         return model
-    # Of a damaged file the libraries raise what they please.
+    # The libraries raise all kinds of errors for a damaged file.
     except Exception as error:
         raise ValueError(
-            f"Expected {path} to be a whole .keras file, of known classes and without "
+            f"Expected {path} to be a whole .keras file of known classes and without "
             f"code. Received: {_reason(error)}"
         ) from error
 
 
 def load_saved_model(path: Path) -> Any:
-    """Loads a SavedModel, after its sums were found right where it has some.
+    """Loads a SavedModel, after its checksums were compared if it has any.
 
     Args:
-        path: of its folder.
+        path: the folder of the SavedModel.
 
     Raises:
-        ValueError: for files that are damaged or missing.
+        ValueError: if a file is damaged or missing.
     """
     check_sums(path)
     try:
@@ -92,11 +88,16 @@ def load_saved_model(path: Path) -> Any:
         ) from error
 
 
-# --- Sums of a SavedModel's files ---
+def _reason(error: Exception) -> str:
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line:.300}" if line else type(error).__name__
+
+
+# --- Checksums of a SavedModel ---
 
 
 def write_sums(folder: Path) -> None:
-    """Notes the sums of all files of a SavedModel in its assets.extra/SHA256SUMS."""
+    """Writes the checksums of all files of a SavedModel to assets.extra/SHA256SUMS."""
     target = folder / "assets.extra" / SUMS_FILE
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in files if path != target)
@@ -106,27 +107,30 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path) -> None:
-    """Raises `ValueError` unless the files are those that sums were noted of."""
+    """Compares the files of a SavedModel with their checksums, if it has any.
+
+    Raises:
+        ValueError: if a file is missing or has another checksum.
+    """
     target = folder / "assets.extra" / SUMS_FILE
     if not target.is_file():
         return
-    wrong = [
-        line for line in target.read_bytes().splitlines() if not _holds(folder, line)
-    ]
+    lines = target.read_bytes().splitlines()
+    wrong = [line for line in lines if not _agrees(folder, line)]
     if wrong:
         raise ValueError(
             f"Expected the files of {folder} to be as they were exported. Received: "
-            f"others, by {SUMS_FILE}: {b', '.join(wrong)[:200]!r}"
+            f"different files than in {SUMS_FILE}: {b', '.join(wrong)[:200]!r}"
         )
 
 
-def _holds(folder: Path, line: bytes) -> bool:
-    """Whether a file is what a line says of it."""
+def _agrees(folder: Path, line: bytes) -> bool:
+    """Whether a file in the folder has the checksum that a line gives."""
     digest, _, name = line.decode("utf-8", "replace").partition("  ")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         return False
-    # Not `Path.is_file`, which raises for a name that is too long.
+    # `Path.is_file` raises an error for a name that is too long.
     return os.path.isfile(folder / path) and _sum(folder / path) == digest
 
 
@@ -142,69 +146,61 @@ def _sum(path: Path) -> str:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises for an archive that is damaged, too large, or holds what may be code."""
+    """Raises if an archive is damaged, is too large, or may hold code."""
     if not zipfile.is_zipfile(path):
-        # Keras 2 would take an HDF5 file for a model, with whatever code it holds.
+        # Keras 2 would load an HDF5 file as a model, with whatever code it holds.
         raise ValueError("no archive")
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        names = [member.filename for member in members]
-        outside = [name for name in names if _leads_outside(name)]
-        if outside or len(set(names)) < len(names):
-            raise ValueError(f"members outside of it, or twice: {outside or names}")
-        total = sum(member.file_size for member in members)
-        if total > _bound(path.stat().st_size):
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        outside = [name for name in sizes if _leads_outside(name)]
+        if outside or len(sizes) < len(archive.infolist()):
+            raise ValueError(f"members outside of the archive, or twice: {outside}")
+        total = sum(sizes.values())
+        if total > _limit(path.stat().st_size):
             raise ValueError(f"an archive that would unpack to {total} bytes")
         damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"a wrong checksum of {damaged}")
-        _check_config(json.loads(archive.read(_CONFIG)))
-        if _WEIGHTS in names:
-            size = archive.getinfo(_WEIGHTS).file_size
-            with archive.open(_WEIGHTS) as stream, h5py.File(stream) as weights:
-                _check_arrays(weights, size)
+        _check_config(json.loads(archive.read("config.json")))
+        name = "model.weights.h5"
+        if name in sizes:
+            with archive.open(name) as stream, h5py.File(stream) as weights:
+                total = _array_bytes(weights)
+            if total > _limit(sizes[name]):
+                raise ValueError(f"arrays of {total} bytes in {sizes[name]}")
 
 
 def _leads_outside(name: str) -> bool:
+    """Whether the name of a file leads out of the folder that it is meant for."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or ":" in name
 
 
-def _bound(size: int) -> int:
+def _limit(size: int) -> int:
     return max(MAX_SMALL, MAX_EXPANSION * size)
 
 
-def _check_arrays(weights: h5py.File, size: int) -> None:
-    """Raises for arrays outside of the file, or of far more bytes than it has."""
+def _array_bytes(group: h5py.Group) -> int:
+    """Returns the bytes of all arrays; raises if one lies outside the file."""
     total = 0
-    for name, array in _arrays(weights):
-        if array.external or array.is_virtual:
-            raise ValueError(f"an array outside of the file, {name}")
-        total += math.prod(array.shape) * array.dtype.itemsize
-    if total > _bound(size):
-        raise ValueError(f"arrays of {total} bytes in {size}")
-
-
-def _arrays(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"a link in the place of the array {name}")
         item = group[name]
         if isinstance(item, h5py.Group):
-            yield from _arrays(item)
+            total += _array_bytes(item)
+        elif item.external or item.is_virtual:
+            raise ValueError(f"an array outside of the file, {name}")
         else:
-            yield name, item
+            total += math.prod(item.shape) * item.dtype.itemsize
+    return total
 
 
 # --- Architectures ---
 
 
 def _check_config(values: Any) -> None:
-    """Raises for an object in a configuration that is not known to be harmless.
-
-    Raises:
-        ValueError: for such an object, or one whose name is none.
-    """
+    """Raises if a configuration holds an object that is not known to be harmless."""
     if isinstance(values, list):
         for value in values:
             _check_config(value)
@@ -218,25 +214,25 @@ def _check_config(values: Any) -> None:
     config = values.get("config")
     name = config.get("name") if isinstance(config, Mapping) else None
     if name is not None and not isinstance(name, str):
-        # Keras 2 takes it, and fails when the model is called.
-        raise ValueError(f"a name that is no text, {name!r}")
+        # Keras 2 accepts it, and fails when the model is called.
+        raise ValueError(f"a name that is not a string, {name!r}")
     for value in values.values():
         _check_config(value)
 
 
 def _is_known(values: Mapping[str, Any]) -> bool:
-    """Whether an object is of a class, or a function, that may be made from a file."""
+    """Whether a class or function may be created from a file."""
     name, module = values["class_name"], values.get("module")
     if name in _PLAIN:
         return True
-    if name == _FUNCTION:
+    if name == "function":
         name = values.get("config")
         return _is_registered(name) or _is_activation(module, name)
     if not isinstance(name, str) or name.startswith("__") or name in _PROGRAMS:
         return False
     if _is_registered(values.get("registered_name") or name):
         return True
-    # Without a module Keras takes it from its own tables.
+    # Without a module, Keras looks only into its own tables.
     return module is None or _is_class_of_keras(module, name)
 
 
@@ -247,9 +243,9 @@ def _is_registered(name: Any) -> bool:
 
 
 def _is_activation(module: Any, name: Any) -> bool:
-    kinds = ("builtins", "keras.activations", "keras.src.activations")
+    own = ("builtins", "keras.activations", "keras.src.activations")
     return (
-        module in (*kinds, "keras.src.activations.activations")
+        module in (*own, "keras.src.activations.activations")
         and isinstance(name, str)
         and hasattr(keras.activations, name)
     )
@@ -261,8 +257,3 @@ def _is_class_of_keras(module: Any, name: str) -> bool:
     found = getattr(importlib.import_module(module), name, None)
     is_own = getattr(found, "__module__", "").split(".")[0] == "keras"
     return isinstance(found, type) and is_own and hasattr(found, "from_config")
-
-
-def _reason(error: Exception) -> str:
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {line:.300}" if line else type(error).__name__

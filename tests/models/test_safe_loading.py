@@ -107,11 +107,11 @@ def test_code_in_an_architecture_is_never_run(
 
 
 @pytest.mark.parametrize("name", [True, 3, ["images"], {}])
-def test_names_that_are_no_text_are_told(tmp_path: Path, name: object) -> None:
+def test_names_that_are_not_strings_raise(tmp_path: Path, name: object) -> None:
     content = made.with_config(
         lambda values: {**values, "config": {**values["config"], "name": name}}
     )
-    with pytest.raises(ValueError, match="a name that is no text"):
+    with pytest.raises(ValueError, match="a name that is not a string"):
         load_keras(written(tmp_path, content))
 
 
@@ -125,11 +125,11 @@ def test_code_in_an_older_format_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"../let_in": b""}, "members outside of it"),
-        ({"a/../../let_in": b""}, "members outside of it"),
-        ({"/let_in": b""}, "members outside of it"),
-        ({"..\\let_in": b""}, "members outside of it"),
-        ({"C:let_in": b""}, "members outside of it"),
+        ({"../let_in": b""}, "members outside of the archive"),
+        ({"a/../../let_in": b""}, "members outside of the archive"),
+        ({"/let_in": b""}, "members outside of the archive"),
+        ({"..\\let_in": b""}, "members outside of the archive"),
+        ({"C:let_in": b""}, "members outside of the archive"),
         ({made.CONFIG: b"[" * 100_000}, "RecursionError"),
         ({made.CONFIG: b"{}"}, "Received"),
         ({made.WEIGHTS: b"no HDF5"}, "OSError"),
