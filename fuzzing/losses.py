@@ -19,7 +19,7 @@ from tf_levelset import (
     LossSum,
     level_set_energy,
 )
-from tf_levelset.energy.energy import NORMALIZATIONS, WITH_SIGN
+from tf_levelset.energy.options import NORMALIZATIONS, SIGNED_NORMALIZATIONS
 from tf_levelset.training.run import COMPARISON_LOSSES
 
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -158,7 +158,8 @@ def _energy_options(rng: np.random.Generator, classes: int) -> dict[str, Any]:
         "heaviside": heaviside,
         "epsilon": pick(rng, [1 / 20, 1 / 60, 0.5, 1.0]),
         "normalization": normalization,
-        "signed": normalization not in WITH_SIGN and bool(rng.random() < 0.4),
+        "signed": normalization not in SIGNED_NORMALIZATIONS
+        and bool(rng.random() < 0.4),
     }
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tf_levelset._version import __version__
+from tf_levelset.lazy import loader
 
 if TYPE_CHECKING:
     from tf_levelset import datasets, models
@@ -70,27 +71,25 @@ __all__ = [
     "models",
 ]
 
-_HOMES = ("energy", "losses", "metrics", "optimizers", "training")
-_SUBPACKAGES = (*_HOMES, "datasets", "export", "inference", "models", "reporting")
+_METRICS = ("MeanAccuracy", "PixelAccuracy", "SmallObjectRecall", "LevelSetEnergy")
+_HOMES = {
+    **{name: ".losses" for name in __all__ if "Loss" in name},
+    **{name: ".metrics" for name in __all__ if name.endswith("IoU")},
+    **dict.fromkeys(_METRICS, ".metrics"),
+    "CaffeSGD": ".optimizers",
+    "ExactResume": ".training",
+    "WeightRamp": ".training",
+    "level_set_energy": ".energy",
+}
+_SUBPACKAGES = (
+    *("datasets", "energy", "export", "inference", "losses", "metrics", "models"),
+    *("optimizers", "reporting", "training"),
+)
+__getattr__ = loader(
+    __name__, {**_HOMES, **{name: f".{name}" for name in _SUBPACKAGES}}
+)
+
+# The command line, whose help must not wait for Keras, registers when a command runs.
 _COMMANDS = ("tf-levelset", "train_keras")
-
-
-def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used (PEP 562)."""
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in __all__:
-        for subpackage in _HOMES:
-            module = importlib.import_module(f"{__name__}.{subpackage}")
-            if name in module.__all__:
-                return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-# The command line loads Keras only once a command runs: its help need not wait.
 if Path(sys.argv[0] if sys.argv else "").stem not in _COMMANDS:
     importlib.import_module(f"{__name__}.registered")

@@ -1,15 +1,17 @@
-"""Checks of options and arrays, which raise `ValueError` with a message of one form."""
+"""Checks of options and arrays, which raise `ValueError` with a message of one form.
+
+TensorFlow is not loaded with this file, because the command line checks options too.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 
 def is_number(value: Any) -> bool:
@@ -73,6 +75,36 @@ def check_num_classes(num_classes: Any, most: float = math.inf) -> None:
     expect(holds, f"`num_classes` {bound}", num_classes)
 
 
+def class_weights(class_weight: Any) -> tuple[float, ...] | None:
+    """Returns one weight per class as floats, or None.
+
+    Raises:
+        ValueError: Unless the weights are a sequence of finite numbers of zero or
+            more.
+    """
+    if class_weight is None:
+        return None
+    expected = "`class_weight` to be finite numbers of zero or more, one per class"
+    expect(
+        isinstance(class_weight, Iterable) and not isinstance(class_weight, Mapping),
+        expected,
+        class_weight,
+    )
+    weights = list(class_weight)
+    holds = all(is_number(w) and 0 <= w < math.inf for w in weights)
+    expect(holds, expected, class_weight)
+    return tuple(float(w) for w in weights)
+
+
+def check_one_weight_per_class(
+    class_weight: Sequence[float] | None, num_classes: int
+) -> None:
+    """Raises `ValueError` unless there are as many weights as classes, or none."""
+    holds = class_weight is None or len(class_weight) == num_classes
+    expected = f"`class_weight` to hold {num_classes} numbers, one per class"
+    expect(holds, expected, class_weight)
+
+
 def check_numeric(name: str, values: Any) -> None:
     """Raises `ValueError` for an array of strings, complex numbers or objects.
 
@@ -82,6 +114,8 @@ def check_numeric(name: str, values: Any) -> None:
         name: name of the argument.
         values: an array or a tensor. Anything without a `dtype` is accepted.
     """
+    import tensorflow as tf
+
     if not hasattr(values, "dtype"):
         return
     try:

@@ -1,4 +1,4 @@
-"""Ground truth as the losses use it: one integer a pixel, void told apart."""
+"""Ground truth as the losses read it: one integer per pixel, and which are void."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def parse_labels(
     """Reads sparse or one-hot ground truth.
 
     Args:
-        y_true: sparse labels (B, …) or (B, …, 1) of any integer dtype, or of a
-            floating one that holds integers; or one-hot (B, …, C), in which a row of
+        y_true: Sparse labels (B, …) or (B, …, 1) of any integer dtype, or of a
+            floating dtype that holds integers; or one-hot (B, …, C), where a row of
             zeros is void.
-        scores: (B, …, C), the class scores that the labels belong to; only its shape
-            is read.
-        ignore_class: the label of void pixels, or None.
+        scores: The class scores (B, …, C) that the labels belong to. Only the shape is
+            read.
+        ignore_class: The label of void pixels, or None.
 
     Returns:
-        The labels. Where a label is neither a class nor void, an
+        The labels. For a label that is neither a class nor void, an
         `InvalidArgumentError` is raised when the operation runs, except under XLA,
-        which drops assertions: `invalid` lets the caller answer NaN there.
+        which drops assertions: `invalid` lets the caller return NaN there.
 
     Raises:
-        ValueError: if the shapes do not belong together, or the labels are no numbers.
+        ValueError: If the shapes do not match, or the labels are not real numbers.
     """
     check_numeric("y_true", y_true)
     num_classes = scores.shape[-1]
@@ -61,7 +61,7 @@ def parse_labels(
 
 
 def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
-    """Tells one-hot from sparse labels by their shape, or raises."""
+    """Whether labels are one-hot rather than sparse; raises where they are neither."""
     if labels.rank is None or scores.rank is None or scores.rank < 3:
         raise ValueError(
             "Expected y_pred of a known rank of at least 3, (B, …, C). Received: "
@@ -69,8 +69,8 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
         )
     if labels.rank == scores.rank and labels[-1] is None:
         raise ValueError(
-            "Expected y_true with a known last axis, which tells sparse labels "
-            f"(B, …, 1) from one-hot ones (B, …, {scores[-1]}). Received: {labels}"
+            "Expected y_true with a known last axis, which distinguishes sparse labels "
+            f"(B, …, 1) from one-hot labels (B, …, {scores[-1]}). Received: {labels}"
         )
     if labels.is_compatible_with(scores):
         return True
@@ -85,23 +85,25 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
 
 
 def _check_size(ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-    """Tells whether labels and scores have one size; raises but under XLA."""
+    """Whether labels and scores have the same size. Raises if not, except under XLA."""
     size, expected = tf.shape(ids), tf.shape(scores)[:-1]
     if not (ids.shape.is_fully_defined() and scores.shape[:-1].is_fully_defined()):
         tf.debugging.assert_equal(
-            size, expected, "Expected y_true and y_pred of one size. Received: x and y"
+            size,
+            expected,
+            "Expected y_true and y_pred of one size. Received: x and y",
         )
     return tf.reduce_all(size == expected)
 
 
 def _integers(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns int32 ids, and where a floating label is no integer."""
+    """Returns int32 ids, and whether each label is a fraction."""
     if y_true.dtype.is_floating:
-        # Keras hands labels over in floating point.
+        # Keras passes labels on in floating point.
         ids = tf.cast(y_true, tf.int32)
         return ids, tf.cast(ids, y_true.dtype) != y_true
     if y_true.dtype in (tf.int64, tf.uint32, tf.uint64):
-        # Clipped to int32's range, so that no foreign id wraps into a class.
+        # Clipped to the range of int32, so that no other id wraps into a class.
         wide = tf.cast(y_true, tf.int64)
         wide = tf.clip_by_value(wide, tf.int32.min, tf.int32.max)
         return tf.cast(wide, tf.int32), tf.zeros_like(wide, tf.bool)
@@ -127,6 +129,6 @@ def _assert_none(
         tf.constant(0, tf.int64),
         message=(
             f"Expected labels in [0, {num_classes}){void}, or one-hot rows of zeros "
-            "and a single one. Received: labels outside of it, as many as x below."
+            "and a single one. Received: other labels, the number of which is x below."
         ),
     )

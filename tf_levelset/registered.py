@@ -1,10 +1,10 @@
 """Loads every class that Keras knows by name, so that saved models load.
 
-Importing it is all that it is for: `keras.saving.load_model` then needs no
-`custom_objects`.
+After this import, `keras.saving.load_model` needs no `custom_objects`.
 """
 
-from tf_levelset import losses, metrics, optimizers
+from tf_levelset import losses, metrics
 from tf_levelset.models import layers
+from tf_levelset.optimizers import caffe_sgd
 
-__all__ = ["layers", "losses", "metrics", "optimizers"]
+__all__ = ["caffe_sgd", "layers", "losses", "metrics"]

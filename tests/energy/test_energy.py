@@ -12,14 +12,14 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tf_levelset.energy.energy import (
+from tf_levelset.energy.energy import energy_density, level_set_energy
+from tf_levelset.energy.options import (
     NORMALIZATIONS,
-    WITH_SIGN,
-    energy_density,
-    floating_scores,
-    level_set_energy,
+    SIGNED_NORMALIZATIONS,
+    EnergyOptions,
 )
 from tf_levelset.labels import parse_labels
+from tf_levelset.scores import floating_scores
 
 VOID = 255
 
@@ -60,7 +60,7 @@ def cases(draw: st.DrawFn, kinds: tuple[str, ...] = ("mahf", "ahf")) -> Case:
     options = {
         "heaviside": draw(st.sampled_from(kinds)),
         "normalization": normalization,
-        "signed": normalization not in WITH_SIGN and draw(st.booleans()),
+        "signed": normalization not in SIGNED_NORMALIZATIONS and draw(st.booleans()),
         "class_weight": draw(st.sampled_from(weights)),
     }
     return Case(labels.astype(np.int32), logits, options)
@@ -329,12 +329,8 @@ def test_pixel_weights_hold_the_means_fixed() -> None:
         density = energy_density(
             parse_labels(tf.constant(labels), z, None),
             z,
+            EnergyOptions(),
             from_logits=True,
-            heaviside="mahf",
-            epsilon=1 / 20,
-            class_weight=None,
-            normalization="sum",
-            signed=False,
         )
         total = tf.reduce_sum(weight * density)
     gradient = tape.gradient(total, z)[0]

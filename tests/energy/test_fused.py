@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tf_levelset import CrossEntropyLevelSetLoss, LevelSetLoss, xla
-from tf_levelset.energy.energy import NORMALIZATIONS, WITH_SIGN
+from tf_levelset.energy.options import NORMALIZATIONS, SIGNED_NORMALIZATIONS
 from tf_levelset.labels import parse_labels
 from tf_levelset.losses.level_set import SegmentationLoss
 
@@ -53,7 +53,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         "heaviside": heaviside,
         "epsilon": epsilon,
         "normalization": normalization,
-        "signed": normalization not in WITH_SIGN and draw(st.booleans()),
+        "signed": normalization not in SIGNED_NORMALIZATIONS and draw(st.booleans()),
         "class_weight": draw(st.sampled_from(weights)),
     }
     return labels.astype(np.int32), logits, options
@@ -125,7 +125,7 @@ def test_equals_the_literal_formula_and_its_gradient(
     assert error <= 1e-4 * np.linalg.norm(expected_gradient) + rounding
 
 
-@pytest.mark.parametrize("normalization", WITH_SIGN)
+@pytest.mark.parametrize("normalization", SIGNED_NORMALIZATIONS)
 def test_a_certain_class_keeps_the_digits_of_its_force(normalization: str) -> None:
     # One class leads everywhere: 1 − H is next to nothing, not so the correlation's.
     margins = np.linspace(2.5, 12, 8, dtype=np.float32)
@@ -139,7 +139,7 @@ def test_a_certain_class_keeps_the_digits_of_its_force(normalization: str) -> No
     assert error <= 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("normalization", ["scale_free", *WITH_SIGN])
+@pytest.mark.parametrize("normalization", ["scale_free", *SIGNED_NORMALIZATIONS])
 @pytest.mark.parametrize("epsilon", [1.0, 0.4])
 def test_logit_is_the_sum_of_its_parts(normalization: str, epsilon: float) -> None:
     rng = np.random.default_rng(6)

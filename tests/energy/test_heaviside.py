@@ -29,7 +29,7 @@ SMOOTH = [("mahf", EPSILON), ("ahf", EPSILON), ("logit", 1.0), ("logit", 0.4)]
 @pytest.mark.parametrize(("name", "epsilon"), [*SMOOTH, ("hf", EPSILON)])
 def test_equals_the_literal_formula(name: str, epsilon: float) -> None:
     z = tf.constant(PHI, tf.float64)
-    functions = heaviside.HEAVISIDES[name]
+    functions = heaviside.FUNCTIONS[name]
     expected = oracles.heaviside(name, z, epsilon)
     np.testing.assert_allclose(functions.inside(z, epsilon), expected, atol=1e-15)
     np.testing.assert_allclose(functions.outside(z, epsilon), 1 - expected, atol=1e-15)
@@ -38,7 +38,7 @@ def test_equals_the_literal_formula(name: str, epsilon: float) -> None:
 @pytest.mark.parametrize(("name", "epsilon"), SMOOTH)
 def test_delta_is_the_derivative(name: str, epsilon: float) -> None:
     z = tf.constant(PHI[1:-1], tf.float64)
-    functions = heaviside.HEAVISIDES[name]
+    functions = heaviside.FUNCTIONS[name]
     with tf.GradientTape() as tape:
         tape.watch(z)
         value = oracles.heaviside(name, z, epsilon)
@@ -56,7 +56,7 @@ def test_logit_is_the_sigmoid_of_the_log_odds() -> None:
 
 @pytest.mark.parametrize("epsilon", [1.0, 0.5, 0.05])
 def test_logit_is_finite_where_the_net_is_certain(epsilon: float) -> None:
-    functions = heaviside.HEAVISIDES["logit"]
+    functions = heaviside.FUNCTIONS["logit"]
     certain = tf.constant([-0.5, 0.5, -0.5000001, 0.5000001])
     np.testing.assert_array_equal(functions.inside(certain, epsilon)[0::2], 0)
     np.testing.assert_allclose(functions.inside(certain, epsilon)[1::2], 1, rtol=1e-6)
@@ -67,7 +67,7 @@ def test_logit_is_finite_where_the_net_is_certain(epsilon: float) -> None:
 def test_hf_trains_with_the_delta_of_mahf() -> None:
     z = tf.constant(PHI)
     np.testing.assert_array_equal(
-        heaviside.HEAVISIDES["hf"].delta(z, EPSILON), heaviside.mahf_delta(z, EPSILON)
+        heaviside.FUNCTIONS["hf"].delta(z, EPSILON), heaviside.mahf_delta(z, EPSILON)
     )
 
 
@@ -75,5 +75,5 @@ def test_mahf_keeps_its_tail_in_float32() -> None:
     # ½(1 + tanh(−10)) is exactly 0 in float32, and a region's mean 0/0.
     tail = heaviside.mahf(tf.constant(-0.5), EPSILON)
     np.testing.assert_allclose(tail, 1 / (1 + np.exp(20)), rtol=1e-5)
-    outside = heaviside.HEAVISIDES["mahf"].outside(tf.constant(0.5), EPSILON)
+    outside = heaviside.FUNCTIONS["mahf"].outside(tf.constant(0.5), EPSILON)
     np.testing.assert_allclose(outside, 1 / (1 + np.exp(20)), rtol=1e-5)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_levelset import CrossEntropyLevelSetLoss, LevelSetLoss
 from tf_levelset.compat import KERAS_3
 from tf_levelset.energy.energy import level_set_energy
+from tf_levelset.energy.options import EnergyOptions
 
 VOID = 255
 CLASSES = 4
@@ -94,8 +95,8 @@ def test_a_batch_that_is_one_image(
 
 def test_defaults_are_the_papers() -> None:
     loss = CrossEntropyLevelSetLoss()
-    assert (loss.level_set_weight, loss.epsilon) == (4e-4, 1 / 20)
-    assert (loss.heaviside, loss.normalization, loss.signed) == ("mahf", "sum", False)
+    assert loss.level_set_weight == 4e-4
+    assert loss.options == EnergyOptions("mahf", 1 / 20, None, "sum", False)
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
@@ -552,7 +553,7 @@ def test_energies_can_have_class_weights_of_their_own(heaviside: str) -> None:
     expected = cross_entropy(labels, logits) + 0.3 * energy(labels, logits)
     np.testing.assert_allclose(both(labels, logits), expected, rtol=1e-6)
     wrong = CrossEntropyLevelSetLoss(0.3, level_set_class_weight=[1.0], **options)
-    with pytest.raises(ValueError, match="4 numbers, one a class"):
+    with pytest.raises(ValueError, match="4 numbers, one per class"):
         wrong(labels, logits)
 
 

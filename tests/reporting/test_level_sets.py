@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tf_levelset.energy.energy import level_set_energy
-from tf_levelset.energy.heaviside import HEAVISIDES
+from tf_levelset.energy.options import HEAVISIDES
 from tf_levelset.reporting.level_sets import (
     ZOOM,
     diverging,

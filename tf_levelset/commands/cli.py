@@ -26,8 +26,7 @@ from tf_levelset.datasets import (
 from tf_levelset.datasets.faults import error_of
 from tf_levelset.datasets.verification import Verified, load_verified
 from tf_levelset.datasets.voc import voc_palette
-from tf_levelset.energy.energy import NORMALIZATIONS
-from tf_levelset.energy.heaviside import HEAVISIDES
+from tf_levelset.energy.options import HEAVISIDES, NORMALIZATIONS
 from tf_levelset.export.onnx import export_onnx
 from tf_levelset.export.saved_model import MAX_CLASSES, export
 from tf_levelset.files import inside, write_json, write_text

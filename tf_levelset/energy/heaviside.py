@@ -1,9 +1,9 @@
-"""Heaviside functions and their derivatives (Kim et al. 2019, Eq. 6 and Section 3.1).
+"""Heaviside functions H and their derivatives δ (Kim et al. 2019, Eq. 6, Section 3.1).
 
 A level set function φ is positive inside its contour. H(φ) is one inside and zero
-outside, sharply ("hf") or smoothly with a width ε ("ahf", "mahf"); δ = dH/dφ. Each
-complement 1 − H is computed on its own, because 1 − H(φ) loses all digits in float32
-where H is close to one.
+outside, either sharply ("hf") or smoothly with a width ε ("ahf", "mahf", "logit");
+δ = dH/dφ. Each complement 1 − H is computed by a formula of its own, since the
+difference 1 − H(φ) loses all digits in float32 where H is close to one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 def hf(z: tf.Tensor, epsilon: float = 0.0) -> tf.Tensor:
     """Heaviside function: 1 where z ≥ 0, else 0 (HF, Section 3.1); NaN where z is.
 
-    `epsilon` is that of the others: HF has no width.
+    HF has no width: `epsilon` is there because the other functions have it.
     """
     return tf.where(tf.math.is_nan(z), z, tf.cast(z >= 0, z.dtype))
 
@@ -41,27 +41,23 @@ def ahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
 def mahf(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Modified approximated Heaviside function ½(1 + tanh(z/ε)) (MAHF, Eq. 6).
 
-    Written as the equal sigmoid(2z/ε): tanh is exactly −1 in float32 from z = −10 ε
-    on, which would empty a region and leave its mean 0/0.
+    It is written as the equal sigmoid(2z/ε). In float32, tanh is exactly −1 from
+    z = −10 ε on, which would empty a region and leave its mean 0/0.
     """
     return tf.sigmoid((2 / epsilon) * z)
 
 
 def mahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """Derivative of `mahf`: (1/2ε)(1 − tanh(z/ε))(1 + tanh(z/ε)) (Eq. 7)."""
+    """Derivative of `mahf`: (1/2ε)(1 − tanh(z/ε))(1 + tanh(z/ε)) (Eq. 6)."""
     return (2 / epsilon) * mahf(z, epsilon) * mahf(-z, epsilon)
-
-
-SMALLEST_LOGIT_EPSILON = 1 / 60
-"""Of `logit`: (½)^2k, k = 1/ε, is a normal number of float32 up to there."""
 
 
 def logit(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Sigmoid of the log odds of P = z + ½ over ε: Pᵏ / (Pᵏ + (1 − P)ᵏ), k = 1/ε.
 
-    The level set function is the log odds, ±∞ where the net is certain, so that δ does
-    not die out there. With ε = 1 it is P itself: the convex relaxation of Chan,
-    Esedoglu and Nikolova (2006), a membership in [0, 1] instead of H.
+    The log odds are ±∞ where the network is certain, so that δ does not vanish there.
+    With ε = 1, H is P itself: the membership in [0, 1] of the convex relaxation of
+    Chan, Esedoglu and Nikolova (2006).
     """
     if epsilon == 1:
         return _probability(z)
@@ -85,7 +81,7 @@ def _powers(z: tf.Tensor, k: float) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _probability(z: tf.Tensor) -> tf.Tensor:
-    """P = z + ½, which rounding may not take below zero."""
+    """P = z + ½, kept at zero or more against rounding."""
     return tf.maximum(0.5 + z, 0)
 
 
@@ -97,11 +93,12 @@ class Heaviside(NamedTuple):
     delta: Callable[[tf.Tensor, float], tf.Tensor]
 
 
-HEAVISIDES = {
+FUNCTIONS = {
     "mahf": Heaviside(mahf, lambda z, epsilon: mahf(-z, epsilon), mahf_delta),
     "ahf": Heaviside(ahf, lambda z, epsilon: ahf(-z, epsilon), ahf_delta),
     "logit": Heaviside(logit, lambda z, epsilon: logit(-z, epsilon), logit_delta),
-    # HF's own derivative is zero almost everywhere: it trains with MAHF's δ
+    # The derivative of HF is zero almost everywhere, so HF is trained with MAHF's δ
     # (a straight-through estimator).
     "hf": Heaviside(hf, hf_complement, mahf_delta),
 }
+"""By the names of `options.HEAVISIDES`."""

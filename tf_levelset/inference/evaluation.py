@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset
-from tf_levelset.energy.energy import level_set_energy
+from tf_levelset.energy import level_set_energy
 from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import DenseCRF, require_library
 from tf_levelset.inference.predictor import Predictor

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.energy.energy import two_channels
 from tf_levelset.export.saved_model import numbered_versions
 from tf_levelset.models.safe_loading import load_keras, load_saved_model
+from tf_levelset.scores import two_channels
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Maps an image, uint8 (H, W, 3), to class probabilities, float32 (H, W, C)."""

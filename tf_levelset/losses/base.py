@@ -1,4 +1,4 @@
-"""What the losses over label maps have in common: labels, void, weights, reduction."""
+"""What all segmentation losses share: labels, void, weights and the reduction."""
 
 from __future__ import annotations
 
@@ -9,37 +9,44 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import check_bool, check_ignore_class, check_numeric
-from tf_levelset.energy.energy import check_class_weight, check_options, floating_scores
+from tf_levelset.checks import (
+    check_bool,
+    check_ignore_class,
+    check_numeric,
+    check_one_weight_per_class,
+    class_weights,
+)
 from tf_levelset.labels import Labels, parse_labels
+from tf_levelset.scores import floating_scores
 
 _TOTALS = ("sum", "none", None)
 
 
 class SegmentationLoss(compat.Loss):
-    """A Keras loss of class scores against a label map. Subclass, do not instantiate.
+    """Base of the Keras losses that compare class scores with a label map.
 
-    A subclass writes `pixel_losses` and, for arguments of its own, `get_config`.
+    A subclass implements `pixel_losses` and, if it has arguments of its own,
+    `get_config`.
 
     Args:
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels, which are left out of the image.
-        class_weight: C numbers; each multiplies what its class contributes. Two,
+        from_logits: Whether `y_pred` holds logits rather than probabilities.
+        ignore_class: Label of void pixels, which do not belong to the image.
+        class_weight: C numbers that multiply the contributions of the classes. Two,
             background and foreground, for a sigmoid output.
-        reduction: as in Keras. The loss of a pixel is scaled so that the plain mean
+        reduction: As in Keras. The loss of a pixel is scaled so that the plain mean
             over all positions is the loss.
-        name: name of the loss.
-        dtype: dtype of the computation; below 32 bits, float32 is used.
+        name: Name of the loss.
+        dtype: Dtype of the computation; below 32 bits, float32 is used.
 
     Call arguments:
-        y_true: labels (B, …) or (B, …, 1) of any integer dtype, or one-hot (B, …, C);
-            any number of spatial axes. A one-hot row of zeros is void.
+        y_true: Labels (B, …) or (B, …, 1) of any integer dtype, or one-hot (B, …, C),
+            with any number of spatial axes. A one-hot row of zeros is void.
         y_pred: (B, …, C), or (B, …, 1) for a binary task with a sigmoid.
-        sample_weight: scalar, (B,) or (B, …); multiplies the losses of the pixels.
+        sample_weight: Scalar, (B,) or (B, …); multiplies the losses of the pixels.
 
     Raises:
-        ValueError: for unknown options and for shapes that do not belong together.
-        tf.errors.InvalidArgumentError: for a label that is neither a class nor
+        ValueError: For unknown options and for shapes that do not match.
+        tf.errors.InvalidArgumentError: For a label that is neither a class nor
             `ignore_class`. XLA drops assertions: the loss is NaN there.
     """
 
@@ -52,22 +59,18 @@ class SegmentationLoss(compat.Loss):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        # The class weights are what is to be checked; the others are valid.
-        check_options("mahf", 1.0, "sum", class_weight)
         check_ignore_class(ignore_class)
         check_bool(from_logits=from_logits)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits = bool(from_logits)
         self.ignore_class = None if ignore_class is None else int(ignore_class)
-        self.class_weight = (
-            None if class_weight is None else [float(w) for w in class_weight]
-        )
+        self.class_weight = class_weights(class_weight)
 
     def __call__(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> tf.Tensor:
         """Returns the reduced loss; see the class for shapes."""
-        # Here, because Keras casts both first.
+        # Checked here, because Keras casts both before `call`.
         check_numeric("y_true", y_true)
         check_numeric("y_pred", y_pred)
         if sample_weight is not None:
@@ -90,23 +93,25 @@ class SegmentationLoss(compat.Loss):
         """Returns losses (B, N) whose mean over all positions is the loss.
 
         Args:
-            labels: ground truth with N positions.
-            scores: (B, …, C) in the loss's dtype, a one-channel output made two.
+            labels: Ground truth with N positions.
+            scores: (B, …, C) in the dtype of the loss. A one-channel output has been
+                written as two channels.
         """
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
+        weights = self.class_weight
         return {
             **super().get_config(),
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
-            "class_weight": self.class_weight,
+            "class_weight": None if weights is None else list(weights),
         }
 
     def _parse(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[Labels, tf.Tensor]:
         scores = tf.cast(floating_scores(y_pred, self.from_logits), self.dtype)
-        check_class_weight(self.class_weight, scores.shape[-1])
+        check_one_weight_per_class(self.class_weight, scores.shape[-1])
         y_true = tf.convert_to_tensor(y_true)
         return parse_labels(y_true, scores, self.ignore_class), scores
 
@@ -119,11 +124,11 @@ class SegmentationLoss(compat.Loss):
         )
 
     def _mean_of_valid(self, losses: tf.Tensor, labels: Labels) -> tf.Tensor:
-        """Scales losses (B, N), zero on void, to a mean over the valid pixels.
+        """Scales losses (B, N), zero on void, so that their mean is over valid pixels.
 
-        As Keras' own with `ignore_class`, but over the batches of all replicas, where
-        void may be spread unevenly. The sum and the single losses, which are no means,
-        stay as they are.
+        This is Keras' rule for `ignore_class`, applied to the batches of all replicas
+        together, which may hold different amounts of void. The reductions "sum" and
+        "none" are no means, so that the losses stay as they are.
         """
         if self.reduction in _TOTALS:
             return losses
@@ -135,12 +140,12 @@ class SegmentationLoss(compat.Loss):
 
 
 def cross_entropy(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Tensor:
-    """Keras' cross-entropy of each pixel, (B, N), zero on void.
+    """Returns Keras' cross-entropy of each pixel, (B, N), zero on void.
 
     Args:
-        labels: ground truth with N positions.
+        labels: Ground truth with N positions.
         scores: (B, …, C).
-        from_logits: whether the scores are logits.
+        from_logits: Whether the scores are logits.
     """
     losses = keras.losses.sparse_categorical_crossentropy(
         labels.ids, zero_on_void(labels, scores), from_logits=from_logits
@@ -149,29 +154,29 @@ def cross_entropy(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Te
 
 
 def zero_on_void(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
-    """Scores (B, N, C), whose values on void may be anything, NaN too, and are zero."""
+    """Returns scores (B, N, C) that are zero on void, where they may have been NaN."""
     return tf.where(labels.valid[..., tf.newaxis], flattened(labels, scores), 0)
 
 
 def flattened(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
-    """Scores (B, …, C) with their spatial axes in one, (B, N, C)."""
+    """Returns scores (B, …, C) with one spatial axis, (B, N, C)."""
     shape = tf.concat([tf.shape(labels.ids), [scores.shape[-1]]], axis=0)
     return tf.reshape(scores, shape)
 
 
 def rows(tensor: tf.Tensor, per_image: bool) -> tf.Tensor:
-    """Keeps (B, N, …), or makes one row of the batch, (1, B·N, …)."""
+    """Returns (B, N, …) as it is, or the batch as one row, (1, B·N, …)."""
     return tensor if per_image else tf.reshape(tensor, [1, -1, *tensor.shape[2:]])
 
 
 def scaled(addends: tf.Tensor, labels: Labels) -> tf.Tensor:
-    """Scales addends (R, M) of each row's loss to (B, N) whose mean is the loss."""
+    """Scales addends (R, M) of the rows' losses to (B, N), whose mean is the loss."""
     positions = tf.cast(tf.shape(addends)[1], addends.dtype)
     return tf.reshape(addends * positions, tf.shape(labels.ids))
 
 
 def _mean_of_replicas(number: tf.Tensor) -> tf.Tensor:
-    """Returns a number's mean over the replicas, where they train together."""
+    """Returns the mean of a number over the replicas that train together."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return number
@@ -179,10 +184,10 @@ def _mean_of_replicas(number: tf.Tensor) -> tf.Tensor:
 
 
 def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tensor:
-    """Broadcasts scalar, (B,) or (B, …) weights to one a pixel.
+    """Broadcasts scalar, (B,) or (B, …) weights to one weight per pixel.
 
-    Keras would broadcast a (B,) weight along the pictures' last axis: an error, or
-    silently wrong where that is as long as the batch.
+    Keras would broadcast a (B,) weight along the last axis of the images, which is an
+    error, or silently wrong where that axis is as long as the batch.
     """
     weight = tf.convert_to_tensor(sample_weight)
     check_numeric("sample_weight", weight)
@@ -209,9 +214,9 @@ def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tens
 def _void_weights(weight: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """Gives void pixels the mean weight of the valid ones.
 
-    Their losses are zero, so they enter only the divisor of a weighted mean, the sum
-    of the weights. That sum then is N/n_valid times the valid pixels', as the losses
-    themselves are.
+    The losses of void pixels are zero, so these pixels count only in the divisor of a
+    weighted mean, the sum of the weights. With this weight, that sum is N/n_valid times
+    the sum over the valid pixels, by which factor the losses are scaled too.
     """
     valid = tf.reshape(valid, tf.shape(weight))
     kept = tf.where(valid, weight, 0)
@@ -220,7 +225,7 @@ def _void_weights(weight: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 
 
 def _broadcasts(weight: tf.TensorShape, target: tf.TensorShape) -> bool:
-    """Tells whether weights are scalar, or one or full-sized along each axis."""
+    """Whether weights are a scalar, or of size one or full size along each axis."""
     if weight.rank == 0:
         return True
     return weight.rank == target.rank and all(

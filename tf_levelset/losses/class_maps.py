@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from tf_levelset import xla
 from tf_levelset.checks import expect, is_whole
-from tf_levelset.energy.energy import softmax_gradient
 from tf_levelset.labels import Labels
 from tf_levelset.losses.base import rows
+from tf_levelset.scores import softmax_gradient
 
 Classes = str | Sequence[int]
 """The classes that a loss averages over: "present", "all", or a list of class ids."""

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tf_levelset import compat, xla
 from tf_levelset.checks import check_not_negative
-from tf_levelset.energy.energy import softmax_gradient
 from tf_levelset.labels import Labels
 from tf_levelset.losses.base import SegmentationLoss, rows, scaled, zero_on_void
 from tf_levelset.losses.class_maps import (
@@ -22,6 +21,7 @@ from tf_levelset.losses.class_maps import (
     pixel_shares,
     softmax,
 )
+from tf_levelset.scores import softmax_gradient
 
 
 def dice(overlap: tf.Tensor, total: tf.Tensor, smooth: float) -> tf.Tensor:

@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import expect, is_number
-from tf_levelset.energy.energy import check_class_weight
+from tf_levelset.checks import check_one_weight_per_class, expect, is_number
 from tf_levelset.labels import Labels
 from tf_levelset.losses.base import SegmentationLoss
 
@@ -61,7 +60,7 @@ class LossSum(SegmentationLoss):
         """Returns the weighted sum of the losses of each pixel, (B, N)."""
         total = tf.zeros(tf.shape(labels.ids), scores.dtype)
         for loss, weight in zip(self.losses, self.weights, strict=True):
-            check_class_weight(loss.class_weight, scores.shape[-1])
+            check_one_weight_per_class(loss.class_weight, scores.shape[-1])
             losses = loss.pixel_losses(labels, tf.cast(scores, loss.dtype))
             total += weight * tf.cast(losses, total.dtype)
         return total

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat, xla
-from tf_levelset.energy.energy import softmax_gradient
 from tf_levelset.labels import Labels
 from tf_levelset.losses.base import SegmentationLoss, rows, scaled, zero_on_void
 from tf_levelset.losses.class_maps import (
@@ -23,6 +22,7 @@ from tf_levelset.losses.class_maps import (
     own_class,
     softmax,
 )
+from tf_levelset.scores import softmax_gradient
 
 
 def lovasz_terms(

@@ -13,7 +13,8 @@ from tf_levelset.checks import (
     check_ignore_class,
     check_numeric,
 )
-from tf_levelset.energy import energy
+from tf_levelset.energy import level_set_energy
+from tf_levelset.energy.options import EnergyOptions
 from tf_levelset.metrics.base import as_written
 
 
@@ -29,8 +30,8 @@ class LevelSetEnergy(keras.metrics.Metric):
         epsilon: Its width, ε. The paper takes 1/20.
         ignore_class: The label of void pixels, which are outside the image.
         class_weight: C factors of the classes' energies, or None.
-        normalization: As in `tf_levelset.energy.energy.level_set_energy`.
-        signed: As in `tf_levelset.energy.energy.level_set_energy`.
+        normalization: See `tf_levelset.energy.options.EnergyOptions`.
+        signed: See `tf_levelset.energy.options.EnergyOptions`.
         name: Name of the metric.
         dtype: Type of the result: float32, unless it is float64.
 
@@ -59,16 +60,13 @@ class LevelSetEnergy(keras.metrics.Metric):
         name: str | None = "level_set_energy",
         dtype: Any = None,
     ) -> None:
-        energy.check_options(heaviside, epsilon, normalization, class_weight, signed)
         check_ignore_class(ignore_class)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
-        self.heaviside = heaviside
-        self.epsilon = epsilon
         self.ignore_class = None if ignore_class is None else int(ignore_class)
-        self.class_weight = None if class_weight is None else tuple(class_weight)
-        self.normalization = normalization
-        self.signed = signed
+        self.options = EnergyOptions(
+            heaviside, epsilon, class_weight, normalization, signed
+        )
         # float64: a float32 total of long runs loses the digits of what is added.
         self._total = self._add_sum("total")
         self._weight = self._add_sum("weight")
@@ -92,16 +90,12 @@ class LevelSetEnergy(keras.metrics.Metric):
             tf.errors.InvalidArgumentError: For labels that are neither a class nor
                 void (under XLA, a NaN in `result`).
         """
-        energies = energy.level_set_energy(
+        energies = level_set_energy(
             y_true,
             y_pred,
             from_logits=self.from_logits,
-            heaviside=self.heaviside,
-            epsilon=self.epsilon,
             ignore_class=self.ignore_class,
-            class_weight=self.class_weight,
-            normalization=self.normalization,
-            signed=self.signed,
+            **self.options.config(),
         )
         energies = tf.cast(energies, tf.float64)
         weights = _image_weights(sample_weight, energies)
@@ -136,16 +130,11 @@ class LevelSetEnergy(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this metric."""
-        weights = self.class_weight
         return {
             **super().get_config(),
+            **self.options.config(),
             "from_logits": self.from_logits,
-            "heaviside": self.heaviside,
-            "epsilon": self.epsilon,
             "ignore_class": self.ignore_class,
-            "class_weight": None if weights is None else [float(w) for w in weights],
-            "normalization": self.normalization,
-            "signed": self.signed,
         }
 
 

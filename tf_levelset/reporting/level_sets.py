@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.energy.heaviside import HEAVISIDES
+from tf_levelset.energy.energy import pixel_energies
+from tf_levelset.energy.options import EnergyOptions
 from tf_levelset.inference.panels import boundaries, colourize, fitted, grid
 
 ZOOM = 64
@@ -25,22 +26,22 @@ def level_sets(
     epsilon: float = 1 / 20,
     ignore_class: int = 255,
 ) -> dict[str, np.ndarray]:
-    """The level set function of a class and what Eq. 4 makes of it, pixel by pixel.
+    """Returns the level set function of a class and the pixels' summands of Eq. 4.
 
     Args:
-        labels: integers (H, W).
+        labels: Integers (H, W).
         probabilities: (H, W, C).
-        class_index: which class.
-        heaviside: of `HEAVISIDES`.
-        epsilon: its width.
-        ignore_class: label of void pixels.
+        class_index: Index of the class.
+        heaviside: One of `energy.options.HEAVISIDES`.
+        epsilon: Width of the Heaviside function.
+        ignore_class: Label of void pixels.
 
     Returns:
-        float64 (H, W) each: "phi", P − ½ (Eq. 3); "region", H(φ); "energy", the
-        pixel's addend of Eq. 4, zero on void.
+        Three float64 arrays (H, W): "phi", P − ½ (Eq. 3); "region", H(φ); "energy",
+        the summand of Eq. 4. The last two are zero on void pixels.
 
     Raises:
-        ValueError: if the sizes differ, or there is no such class.
+        ValueError: If the sizes differ, or there is no such class.
     """
     if probabilities.shape[:2] != labels.shape:
         raise ValueError(
@@ -53,19 +54,19 @@ def level_sets(
             f"Received: {class_index}"
         )
     phi = probabilities[..., class_index].astype(np.float64) - 0.5
-    function = HEAVISIDES[heaviside]
-    inside, outside = (
-        np.asarray(part(tf.constant(phi), epsilon))
-        for part in (function.inside, function.outside)
-    )
     valid = labels != ignore_class
-    truth = (labels == class_index).astype(np.float64)
-    c1, c2 = (
-        (truth * part)[valid].sum() / max(part[valid].sum(), np.finfo(float).tiny)
-        for part in (inside, outside)
+    truth = valid & (labels == class_index)
+    # One image of one class: (B, N, C) = (1, H W, 1).
+    one_class = (a.reshape(1, -1, 1).astype(np.float64) for a in (phi, truth, valid))
+    flat_phi, flat_truth, flat_valid = map(tf.constant, one_class)
+    region, energy, _ = pixel_energies(
+        flat_phi, flat_truth, flat_valid, EnergyOptions(heaviside, epsilon)
     )
-    energy = (truth - c1) ** 2 * inside + (truth - c2) ** 2 * outside
-    return {"phi": phi, "region": inside, "energy": np.where(valid, energy, 0)}
+    return {
+        "phi": phi,
+        "region": region.numpy().reshape(labels.shape),
+        "energy": energy.numpy().reshape(labels.shape),
+    }
 
 
 def level_set_panel(
