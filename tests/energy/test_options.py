@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from tf_levelset.energy.options import EnergyOptions
 
 
 def test_numbers_of_numpy_become_numbers_of_python() -> None:
-    options = EnergyOptions(
-        epsilon=np.float32(0.5), class_weight=np.array([1, 2]), signed=np.True_
-    )
+    of_numpy: dict[str, Any] = {
+        "epsilon": np.float32(0.5),
+        "class_weight": np.array([1, 2]),
+        "signed": np.True_,
+    }
+    options = EnergyOptions(**of_numpy)
     assert json.loads(json.dumps(options.config())) == {
         "heaviside": "mahf",
         "epsilon": 0.5,
@@ -33,8 +37,9 @@ def test_weights_may_come_from_a_generator() -> None:
 
 @pytest.mark.parametrize("option", ["epsilon", "class_weight", "signed"])
 def test_text_is_no_value(option: str) -> None:
+    texts: dict[str, Any] = {option: "ab"}
     with pytest.raises(ValueError, match=f"Expected `{option}` to be .*Received: 'ab'"):
-        EnergyOptions(**{option: "ab"})  # type: ignore[arg-type]
+        EnergyOptions(**texts)
 
 
 def test_names_are_known_without_tensorflow() -> None:
