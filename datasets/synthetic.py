@@ -1,10 +1,10 @@
-"""Synthetic scenes made on the fly: a data set for any machine, with no files.
+"""Synthetic scenes, generated as they are read: a data set without files.
 
-Each scene has objects of seven shapes before a textured background. Colours overlap
-between the classes, so that they hint at a class and only shape tells it; objects hide
-one another; three of the classes are thin or tiny, and through rings and fences what
-is behind them shows. With another number of classes, the scenes stand in for any data
-set where only its shape matters, as in a smoke test.
+A scene has objects of seven shapes in front of a textured background. The colours of
+the classes overlap, so that only the shape of an object determines its class; objects
+occlude one another; three of the classes are thin or tiny, and rings and fences show
+what is behind them. With another number of classes, the scenes stand in for any data
+set of which only the shape matters, as in a smoke test.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.datasets.augment import is_size
-from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.constants import IGNORE_CLASS
+from tf_levelset.datasets.augmentation import is_size
+from tf_levelset.datasets.pipeline import Source
 from tf_levelset.datasets.voc import voc_palette
 
 CLASSES: dict[str, tuple[int, int, int]] = {
@@ -29,12 +30,12 @@ CLASSES: dict[str, tuple[int, int, int]] = {
     "dots": (120, 230, 120),
     "fence": (240, 110, 200),
 }
-# Each split draws from random streams of its own.
+# Each split has random streams of its own.
 SPLITS = {"train": 0, "val": 1}
 
 _DEFAULT_NUM_SAMPLES = {"train": 1000, "val": 200}
 _MIN_SIDE = 32
-# How far, of 255, an object's colour may lie from its class's, in each channel.
+# The largest difference, of 255, of an object's colour from its class's, per channel.
 _SPREAD = 110.0
 # The least distance, of 255, between an object's colour and the background's.
 _MIN_CONTRAST = 60.0
@@ -49,18 +50,17 @@ def synthetic(
 ) -> Source:
     """Returns synthetic scenes, of 8 classes by default.
 
-    Sample i depends on (seed, split, i, num_classes) only: it is the same in every run,
-    however many samples there are. Other versions of NumPy or OpenCV may round some
-    pixels otherwise.
+    Sample i depends on (seed, split, i, num_classes) only, and not on the number of
+    samples. Other versions of NumPy or OpenCV may round some pixels differently.
 
     Args:
-        split: `"train"` or `"val"`, which share no scene.
-        num_samples: How many scenes; 1000 for training and 200 for validation by
-            default.
+        split: `"train"` or `"val"`, which have no scene in common.
+        num_samples: The number of scenes; by default 1000 for training and 200 for
+            validation.
         size: Their (height, width), at least 32 each.
-        seed: The seed of the whole set, at least 0.
+        seed: The seed of the data set, at least 0.
         num_classes: 2 to 255. Fewer than 8 leave out the last shapes of `CLASSES`;
-            of more, each further class is one of the seven shapes again, in a colour
+            beyond 8, each further class is one of the seven shapes again, in a colour
             of its own.
 
     Returns:
@@ -88,12 +88,11 @@ def synthetic(
         num_samples = _DEFAULT_NUM_SAMPLES[split]
 
     def draw(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return draw_scene(
-            np.random.default_rng((seed, SPLITS[split], int(index))), size, num_classes
-        )
+        rng = np.random.default_rng((seed, SPLITS[split], int(index)))
+        return draw_scene(rng, size, num_classes)
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Not stateful: the scene is a function of its index.
+        # Not stateful, since a scene is a function of its index.
         image, labels = tf.numpy_function(
             draw, [index], (tf.uint8, tf.uint8), stateful=False
         )
@@ -116,9 +115,9 @@ def draw_scene(
     """Draws one scene.
 
     Args:
-        rng: Where all its randomness comes from.
+        rng: The source of all its randomness.
         size: Its (height, width).
-        num_classes: As in `synthetic`.
+        num_classes: As for `synthetic`.
 
     Returns:
         The image, uint8 (height, width, 3), and its labels, uint8 (height, width).
@@ -130,7 +129,7 @@ def draw_scene(
         mask = np.zeros(size, np.uint8)
         _SHAPES[_shape(label)](mask, rng)
         left, top, width, height = cv2.boundingRect(mask)
-        if not width:  # the shape fell outside the picture
+        if not width:  # the shape lies outside the image
             continue
         box = np.s_[top : top + height, left : left + width]
         inside = mask[box] > 0
@@ -143,9 +142,9 @@ def draw_scene(
 
 
 def _object_classes(rng: np.random.Generator, num_classes: int) -> list[int]:
-    """Returns the classes of a scene's objects, from the back to the front.
+    """Returns the classes of a scene's objects, from back to front.
 
-    Big shapes tend to lie behind: they would hide the thin ones altogether.
+    Large shapes tend to be behind, since they would hide the thin ones.
     """
     big = [c for c in range(1, num_classes) if _shape(c) not in _THIN]
     thin = [c for c in range(1, num_classes) if _shape(c) in _THIN]
@@ -157,7 +156,7 @@ def _object_classes(rng: np.random.Generator, num_classes: int) -> list[int]:
 
 
 def _shape(label: int) -> int:
-    """Returns which of the shapes 1 to 7 a class has: its own, or one of them again."""
+    """Returns the shape of a class, 1 to 7; beyond class 7 they repeat."""
     return (label - 1) % (len(CLASSES) - 1) + 1
 
 
@@ -176,7 +175,7 @@ def _class_color(label: int) -> tuple[int, int, int]:
 
 
 def _color(rng: np.random.Generator, label: int, background: np.ndarray) -> np.ndarray:
-    """Returns a colour about the class's own that stands out from the background's."""
+    """Returns a colour near the class's own that differs from the background's."""
     own = np.array(_class_color(label), np.float64)
     while True:
         color = (own + rng.uniform(-_SPREAD, _SPREAD, 3)).clip(20, 235)
@@ -187,7 +186,7 @@ def _color(rng: np.random.Generator, label: int, background: np.ndarray) -> np.n
 def _texture(
     rng: np.random.Generator, size: tuple[int, int], color: np.ndarray
 ) -> np.ndarray:
-    """Returns float32 (H, W, 3): a colour with clouds and stripes over it."""
+    """Returns float32 (H, W, 3): a colour overlaid with clouds and stripes."""
     cells = rng.normal(0, 14, (rng.integers(3, 8), rng.integers(3, 8), 3))
     clouds = cv2.resize(
         cells.astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC
@@ -199,8 +198,8 @@ def _texture(
     return (color + clouds + stripes[..., np.newaxis]).astype(np.float32)
 
 
-# One function a shape: each draws onto a uint8 mask (H, W), in place. Thicknesses are
-# in pixels at every size; lengths go with the shorter side.
+# One function for each shape, which draws on a uint8 mask (H, W) in place. Thicknesses
+# are in pixels at every size; lengths are relative to the shorter side.
 
 
 def _ellipse(mask: np.ndarray, rng: np.random.Generator) -> None:
@@ -268,7 +267,7 @@ _THIN = (3, 6, 7)
 def _fill(
     mask: np.ndarray, rng: np.random.Generator, turns: np.ndarray, radii: np.ndarray
 ) -> None:
-    """Fills the outline whose corners lie at these angles, in turns, and radii."""
+    """Fills the polygon with corners at these angles, in turns, and radii."""
     angles = 2 * np.pi * turns
     corners = radii[:, np.newaxis] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points = np.rint(corners + _center(mask, rng)).astype(np.int32)

@@ -7,42 +7,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tf_levelset.datasets.folder import (
+from tf_levelset.constants import IGNORE_CLASS
+from tf_levelset.datasets.files.labels import (
+    LABEL_FORMATS,
     color_label_reader,
-    find_folder,
-    image_files_source,
-    index_labels,
-    open_labels,
-    paired_files_source,
-    read_ids,
+    read_index_labels,
 )
-from tf_levelset.datasets.matlab import read_variable
-from tf_levelset.datasets.pipeline import IGNORE_CLASS, Source
+from tf_levelset.datasets.files.matlab import read_variable
+from tf_levelset.datasets.paired_files import paired_files_source
+from tf_levelset.datasets.pipeline import Source
+from tf_levelset.files import read_text
 
+# fmt: off
 CLASSES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
+    "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant",
+    "sheep", "sofa", "train", "tvmonitor",
 )
+# fmt: on
 SPLITS = ("train", "val", "trainval", "trainaug", "test")
 
 
@@ -52,12 +36,13 @@ def voc(
     sbd_dir: str | os.PathLike[str] | None = None,
     list_file: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """Returns a split of PASCAL VOC 2012: 21 classes, background among them.
+    """Returns a split of PASCAL VOC 2012: 20 classes and background.
 
-    `"trainaug"` is the usual training set of 10,582 pictures: VOC's 1,464 with VOC's
-    labels, and those of SBD that are not in VOC val with SBD's labels. VOC val has
-    1,449 pictures. `"test"`, 1,456 pictures in an archive of its own, has no labels:
-    only VOC's server can judge it (see `tf_levelset.inference.submission`).
+    `"trainaug"` is the usual training set of 10,582 images: the 1,464 of VOC with
+    VOC's labels, and those of SBD that are not in VOC val with SBD's labels. VOC val
+    has 1,449 images. The labels of `"test"`, 1,456 images in an archive of their own,
+    are withheld: only VOC's server can evaluate it (see
+    `tf_levelset.inference.submission`).
 
     Args:
         data_dir: The devkit's folder `VOC2012`, which holds `JPEGImages`,
@@ -66,63 +51,37 @@ def voc(
         split: `"train"`, `"val"`, `"trainval"`, `"trainaug"` or `"test"`.
         sbd_dir: SBD's folder, which holds `cls`, `train.txt` and `val.txt`, or a
             folder that holds it as `dataset` or `benchmark_RELEASE/dataset`. Needed
-            for `"trainaug"`, and read for it only.
-        list_file: A file of picture ids, one a line, instead of the split's own.
+            for `"trainaug"` only.
+        list_file: A file of image ids, one a line, instead of the split's own.
 
     Returns:
         A `Source`. Labels are palette or greyscale PNGs of class indices, or RGB PNGs
-        in VOC's colours; the border around objects, void, is 255. That of `"test"` has
+        in VOC's colours; the border around objects is void, 255. `"test"` has
         `has_labels=False`.
 
     Raises:
         FileNotFoundError: If a folder, a list or a listed file is missing.
-        ValueError: If `split` is unknown, or `"trainaug"` lacks `sbd_dir`.
+        ValueError: If `split` is unknown, or `sbd_dir` is missing for `"trainaug"`.
     """
     if split not in SPLITS:
         raise ValueError(f"Expected `split` to be one of {SPLITS}. Received: {split!r}")
-    root = find_folder(
-        data_dir, ("", "VOC2012", "VOCdevkit/VOC2012"), "JPEGImages", "VOC's"
-    )
-    palette = voc_palette(len(CLASSES))
-    if split == "test":
-        ids = read_ids(list_file or _list_path(root, split))
-        images = [_voc_image(root, i) for i in ids]
-        return image_files_source(
-            f"voc/{split}", images, CLASSES, palette, sample_names=ids
-        )
+    places = ("", "VOC2012", "VOCdevkit/VOC2012")
+    root = find_folder(data_dir, places, "JPEGImages", "VOC's")
     if split == "trainaug":
-        if sbd_dir is None:
-            raise ValueError(
-                "Expected `sbd_dir`, the folder of SBD, for split 'trainaug'. "
-                "Received: sbd_dir=None"
-            )
-        sbd = find_folder(
-            sbd_dir, ("", "dataset", "benchmark_RELEASE/dataset"), "cls", "SBD's"
-        )
-        ids, pairs = _trainaug_files(root, sbd, list_file)
+        ids, images, labels = _trainaug(root, sbd_dir, list_file)
     else:
         ids = read_ids(list_file or _list_path(root, split))
-        pairs = [(_voc_image(root, i), _voc_labels(root, i)) for i in ids]
+        images = [root / "JPEGImages" / f"{i}.jpg" for i in ids]
+        labels = [root / "SegmentationClass" / f"{i}.png" for i in ids]
     return paired_files_source(
         f"voc/{split}",
-        [image for image, _ in pairs],
-        [labels for _, labels in pairs],
+        images,
+        None if split == "test" else labels,
         CLASSES,
-        palette,
+        voc_palette(len(CLASSES)),
         sample_names=ids,
         read_labels=read_voc_labels,
     )
-
-
-def trainaug_ids(
-    voc_train: Iterable[str],
-    sbd_train: Iterable[str],
-    sbd_val: Iterable[str],
-    voc_val: Iterable[str],
-) -> tuple[str, ...]:
-    """Returns VOC train ∪ SBD train ∪ SBD val without VOC val, sorted ids."""
-    union = {*voc_train, *sbd_train, *sbd_val}
-    return tuple(sorted(union.difference(voc_val)))
 
 
 def voc_palette(num_colors: int = 256) -> np.ndarray:
@@ -132,7 +91,7 @@ def voc_palette(num_colors: int = 256) -> np.ndarray:
     bits 2 and 5 of blue.
 
     Args:
-        num_colors: How many, at most 256.
+        num_colors: The number of colours, at most 256.
 
     Returns:
         uint8 (num_colors, 3), RGB; row 255 is the colour of void.
@@ -145,8 +104,11 @@ def voc_palette(num_colors: int = 256) -> np.ndarray:
     return palette.astype(np.uint8)
 
 
+# --- Label files ---
+
+
 def read_voc_labels(path: str) -> np.ndarray:
-    """Reads the labels of a picture, in any of the forms they come in.
+    """Reads the labels of an image, in any of the formats that they come in.
 
     Args:
         path: SBD's .mat file, or a PNG: palette, greyscale, or RGB in VOC's colours.
@@ -155,28 +117,17 @@ def read_voc_labels(path: str) -> np.ndarray:
         Integers (H, W), void being 255.
 
     Raises:
-        ValueError: If an RGB file has a colour that is not VOC's.
+        ValueError: If an RGB file has a colour that is not one of VOC's, or a .mat file
+            has no struct `GTcls` with a field `Segmentation`.
     """
     if path.endswith(".mat"):
-        return read_sbd_labels(path)
-    with open_labels(path) as image:
-        if image.mode != "RGB":
-            return index_labels(image, path)
-    return _read_colors(path)
+        return _read_sbd_labels(path)
+    with Image.open(path, formats=LABEL_FORMATS) as image:
+        is_rgb = image.mode == "RGB"
+    return _read_colors(path) if is_rgb else read_index_labels(path)
 
 
-def read_sbd_labels(path: str) -> np.ndarray:
-    """Reads SBD's class labels of a picture.
-
-    Args:
-        path: A .mat file with a struct `GTcls` that has a field `Segmentation`.
-
-    Returns:
-        uint8 (H, W).
-
-    Raises:
-        ValueError: If the file has no such struct.
-    """
+def _read_sbd_labels(path: str) -> np.ndarray:
     struct = read_variable(path, "GTcls")
     if getattr(struct, "size", 0) != 1 or "Segmentation" not in (
         struct.dtype.names or ()
@@ -197,11 +148,23 @@ def _voc_colors() -> dict[tuple[int, int, int], int]:
 _read_colors = color_label_reader(_voc_colors())
 
 
-def _trainaug_files(
-    root: Path, sbd: Path, list_file: str | os.PathLike[str] | None
-) -> tuple[tuple[str, ...], list[tuple[Path, Path]]]:
-    """Returns the ids and the (picture, labels) paths of trainaug."""
-    voc_train = read_ids(_list_path(root, "train"))
+# --- Folders and lists ---
+
+
+def _trainaug(
+    root: Path,
+    sbd_dir: str | os.PathLike[str] | None,
+    list_file: str | os.PathLike[str] | None,
+) -> tuple[tuple[str, ...], list[Path], list[Path]]:
+    """Returns the ids, image files and label files of trainaug."""
+    if sbd_dir is None:
+        raise ValueError(
+            "Expected `sbd_dir`, the folder of SBD, for split 'trainaug'. "
+            "Received: sbd_dir=None"
+        )
+    places = ("", "dataset", "benchmark_RELEASE/dataset")
+    sbd = find_folder(sbd_dir, places, "cls", "SBD's")
+    voc_train = set(read_ids(_list_path(root, "train")))
     if list_file is not None:
         ids = read_ids(list_file)
     else:
@@ -211,30 +174,67 @@ def _trainaug_files(
             read_ids(sbd / "val.txt"),
             read_ids(_list_path(root, "val")),
         )
-    own = set(voc_train)
-    pairs = [
-        (_voc_image(root, i), _voc_labels(root, i))
-        if i in own
-        else (_sbd_image(root, sbd, i), sbd / "cls" / f"{i}.mat")
-        for i in ids
-    ]
-    return ids, pairs
+    images, labels = [], []
+    for i in ids:
+        image = root / "JPEGImages" / f"{i}.jpg"
+        copy = sbd / "img" / image.name
+        if i in voc_train:
+            labels.append(root / "SegmentationClass" / f"{i}.png")
+        else:
+            labels.append(sbd / "cls" / f"{i}.mat")
+            image = copy if not image.is_file() and copy.is_file() else image
+        images.append(image)
+    return ids, images, labels
 
 
-def _voc_image(root: Path, sample_id: str) -> Path:
-    return root / "JPEGImages" / f"{sample_id}.jpg"
-
-
-def _voc_labels(root: Path, sample_id: str) -> Path:
-    return root / "SegmentationClass" / f"{sample_id}.png"
-
-
-def _sbd_image(root: Path, sbd: Path, sample_id: str) -> Path:
-    """Returns VOC's picture, or SBD's copy where VOC's is not there."""
-    image = _voc_image(root, sample_id)
-    copy = sbd / "img" / image.name
-    return copy if not image.is_file() and copy.is_file() else image
+def trainaug_ids(
+    voc_train: Iterable[str],
+    sbd_train: Iterable[str],
+    sbd_val: Iterable[str],
+    voc_val: Iterable[str],
+) -> tuple[str, ...]:
+    """Returns VOC train ∪ SBD train ∪ SBD val without VOC val, sorted ids."""
+    union = {*voc_train, *sbd_train, *sbd_val}
+    return tuple(sorted(union.difference(voc_val)))
 
 
 def _list_path(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Returns the image ids in a list file, one a line.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not UTF-8 text.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"Expected a list of image ids at {path}. Received: no such file"
+        )
+    return tuple(read_text(Path(path)).split())
+
+
+def find_folder(
+    folder: str | os.PathLike[str], places: Iterable[str], inside: str, whose: str
+) -> Path:
+    """Returns the first of some places in a folder that holds the folder `inside`.
+
+    Args:
+        folder: Where to look.
+        places: Relative paths, in the order of preference; "" is the folder itself.
+        inside: The name of a folder in the place looked for.
+        whose: Whose folder that is, for the error.
+
+    Raises:
+        FileNotFoundError: If no place holds it; the error names all of them.
+    """
+    candidates = [Path(folder, place) for place in places]
+    for candidate in candidates:
+        if (candidate / inside).is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"Expected {whose} folder {inside} in one of "
+        f"{', '.join(map(str, candidates))}. Received: no such folder"
+    )

@@ -21,8 +21,8 @@ from tf_levelset.datasets import (
 )
 from tf_levelset.datasets.cityscapes import CLASS_IDS
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
-from tf_levelset.datasets.faults import error_of
-from tf_levelset.datasets.folder import read_index_labels
+from tf_levelset.datasets.files.faults import error_of
+from tf_levelset.datasets.files.labels import read_index_labels
 from tf_levelset.datasets.pascal_context import CLASSES as CONTEXT_CLASSES
 from tf_levelset.datasets.verification import load_verified
 from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES

@@ -119,7 +119,7 @@ def small_net(seed: int) -> Any:
 
 def sound_requests(nets: Sequence[Any], seed: int) -> list[Sound]:
     """Pictures of every size, sent in every way, with the masks of the nets."""
-    from tf_levelset.datasets.folder import decode_picture
+    from tf_levelset.datasets.files.images import decode_image
 
     chance = np.random.default_rng(seed)
     requests = []
@@ -127,7 +127,7 @@ def sound_requests(nets: Sequence[Any], seed: int) -> list[Sound]:
         for height, width in shapes:
             image = picture(chance, height, width)
             png, jpeg = encoded(image, "PNG"), encoded(image, "JPEG")
-            of_jpeg = decode_picture(jpeg).numpy()
+            of_jpeg = decode_image(jpeg).numpy()
             query = f"?height={height}&width={width}"
             exact, lossy = (
                 tuple(zip(*(direct(net, seen) for net in nets), strict=True))

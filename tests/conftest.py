@@ -33,7 +33,7 @@ def tfa() -> Any:
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """A run of seconds."""
-    from tf_levelset.datasets.augment import Augmentation
+    from tf_levelset.datasets.augmentation import Augmentation
     from tf_levelset.training.recipe import Recipe
 
     return Recipe(

@@ -21,7 +21,7 @@ from PIL import Image
 from fuzzing import models as made
 from tf_levelset.commands import cli
 from tf_levelset.compat import KERAS_3
-from tf_levelset.datasets.matlab import read_variable
+from tf_levelset.datasets.files.matlab import read_variable
 from tf_levelset.inference.predictor import KerasPredictor, load_predictors
 from tf_levelset.models import deeplab_largefov
 from tf_levelset.models.safe_loading import load_keras

@@ -2,3 +2,6 @@
 
 IMAGENET_MEAN_RGB = (122.675, 116.669, 104.008)
 """Mean colour of ImageNet, 0–255, as DeepLab subtracts it."""
+
+IGNORE_CLASS = 255
+"""The label of void pixels in every data set, whatever its files use."""

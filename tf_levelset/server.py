@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.datasets.folder import PNG_HEADER, PNG_START
+from tf_levelset.datasets.files.images import PNG_HEADER, PNG_START
 from tf_levelset.export.saved_model import numbered_versions
 from tf_levelset.models.safe_loading import SUMS_FILE, load_saved_model
 

@@ -56,7 +56,9 @@ def _module(name: str, path: Path) -> types.ModuleType:
 
 
 _module("tf_levelset.constants", PACKAGE / "tf_levelset/constants.py")
-window = _module("tf_levelset.datasets.window", PACKAGE / "datasets/window.py")
+window = _module(
+    "tf_levelset.datasets.pipeline.window", PACKAGE / "datasets/pipeline/window.py"
+)
 
 Job = dict[str, Any]
 Arrays = list[Any]

@@ -25,12 +25,12 @@ from PIL import Image
 from experiments.trials import Trial, job_name
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 from tf_levelset.datasets import load_dataset
-from tf_levelset.datasets.augment import sample_window
 from tf_levelset.datasets.pipeline import (
     Source,
     evaluation_dataset,
     sample_index,
     sample_seed,
+    sample_window,
 )
 from tf_levelset.energy.energy import level_set_energy
 from tf_levelset.export.saved_model import traced_for
@@ -284,7 +284,7 @@ def training_step(run: Run) -> Callable[..., Any]:
         (weights, state, velocities, rate, images, insides, labels) → (weights, state,
         velocities, figures): lists of the trainable variables, the others, and the
         momentum; the learning rate; uint8 (B, h, w, 3), int32 (B, 2) and uint8
-        (B, h, w), see `tf_levelset.datasets.augment`; and the batch's loss,
+        (B, h, w), see `tf_levelset.datasets.pipeline`; and the batch's loss,
         cross-entropy and level set energy a pixel.
     """
     net, optimizer, recipe = run.trained, run.trained.optimizer, run.recipe
@@ -351,7 +351,7 @@ def prediction(run: Run) -> Callable[..., Any]:
 
 
 def _floats(images: Any, insides: Any) -> Any:
-    """`datasets.augment.to_float`, in operations that XLA can compile."""
+    """`datasets.pipeline.to_float`, in operations that XLA can compile."""
     height, width = images.shape[1:3]
     rows = tf.range(height)[:, tf.newaxis] < insides[:, 0, tf.newaxis, tf.newaxis]
     columns = tf.range(width) < insides[:, 1, tf.newaxis, tf.newaxis]

@@ -199,5 +199,5 @@ class TestFiles:
         with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{TRAIN[1]}\.mat"):
             pascal_context(devkit)
         (devkit / "ImageSets" / "Main" / "val.txt").unlink()
-        with pytest.raises(FileNotFoundError, match=r"picture ids at .*val\.txt"):
+        with pytest.raises(FileNotFoundError, match=r"image ids at .*val\.txt"):
             pascal_context(devkit, "val")

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_levelset.datasets import synthetic as module
-from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset, training_dataset
 from tf_levelset.datasets.synthetic import CLASSES, draw_scene, synthetic
 

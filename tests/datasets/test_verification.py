@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from tf_levelset.datasets import load_dataset, subset
-from tf_levelset.datasets.faults import DataSetError, Fault
+from tf_levelset.datasets.files.faults import DataSetError, Fault
+from tf_levelset.datasets.paired_files import paired_files_source
 from tf_levelset.datasets.verification import (
-    empty_classes,
+    Verified,
     load_verified,
     state_of_files,
     verify,
@@ -64,7 +65,7 @@ def plant(root: Path) -> dict[Path, str]:
         planted[picture(i)] = "Expected its mask"
     for i in range(6, 12):
         picture(i).unlink()
-        planted[mask(i)] = "Expected its picture"
+        planted[mask(i)] = "Expected its image"
     for i in range(12, 20):
         truncate(picture(i))
         planted[picture(i)] = "Expected a whole image file"
@@ -73,7 +74,7 @@ def plant(root: Path) -> dict[Path, str]:
         planted[mask(i)] = "Expected a whole image file"
     for i in range(28, 34):
         save(mask(i), rng.integers(0, 3, (SIZE[0], SIZE[1] + i), dtype=np.uint8))
-        planted[mask(i)] = f"its picture's size, {SIZE}. Received: (12, {16 + i})"
+        planted[mask(i)] = f"its image's size, {SIZE}. Received: (12, {16 + i})"
     for i in range(34, 40):
         labels = rng.integers(0, 3, SIZE, dtype=np.uint8)
         labels[0, :3] = 100 + i
@@ -85,17 +86,17 @@ def plant(root: Path) -> dict[Path, str]:
     # The same in val, whose faults are told beside train's.
     picture(50).write_bytes(b"")
     planted[picture(50)] = "Expected a whole image file"
-    mask(51).write_bytes(b"not a picture")
+    mask(51).write_bytes(b"not an image")
     planted[mask(51)] = "Expected a whole image file"
     save(mask(52), np.zeros(SIZE, np.uint16))
     planted[mask(52)] = "Received: mode I"
     (root / "images/notes.doc").write_text("")
-    planted[root / "images/notes.doc"] = "Expected a picture of"
+    planted[root / "images/notes.doc"] = "Expected images .jpg"
     save(root / "images/53.bmp", np.zeros((*SIZE, 3), np.uint8))
-    planted[picture(53)] = "Expected one picture of the name 53"
+    planted[picture(53)] = "Expected one image named 53"
     with (root / "val.txt").open("a") as lines:
         lines.write("\nnobody\n")
-    planted[root / "val.txt"] = "a picture and a mask of nobody"
+    planted[root / "val.txt"] = "an image and a mask of nobody"
     return planted
 
 
@@ -111,7 +112,7 @@ def test_fifty_planted_faults_are_all_reported(root: Path) -> None:
     # Nothing but these, and the lists' lines about the twelve that lack their other.
     rest = [line for line in told if not line.startswith(tuple(map(str, planted)))]
     assert len(rest) == 12
-    assert all("train.txt: Expected a picture and a mask of" in line for line in rest)
+    assert all("train.txt: Expected an image and a mask of" in line for line in rest)
 
 
 def test_both_faults_of_one_mask_are_told(root: Path) -> None:
@@ -146,16 +147,14 @@ def test_a_subset_is_read_alone(root: Path) -> None:
 
 def test_classes_without_a_pixel_are_told(root: Path) -> None:
     (root / "classes.txt").write_text("\n".join([*NAMES, "boat"]))
-    source = load_dataset("folder", "val", root)
     expected = Fault("folder/val", "Expected pixels of class 'boat'. Received: none")
-    assert empty_classes(source, verify(source)) == (expected,)
+    assert load_verified("folder", ["val"], root).empty_classes() == [expected]
 
 
 def test_generated_pictures_are_not_read() -> None:
     source = load_dataset("synthetic", "val")
     found = verify(source)
     assert (found.faults, found.pixels.sum()) == ((), 0)
-    assert empty_classes(source, found) == ()
     assert load_verified("synthetic", ["train", "val"]).empty_classes() == []
 
 
@@ -173,14 +172,12 @@ def test_what_was_sound_is_read_again_once_it_changes(root: Path) -> None:
 
 
 def test_pictures_without_labels_are_read(tmp_path: Path) -> None:
-    from tf_levelset.datasets.folder import image_files_source
-
     for name in ("a", "b"):
         save(tmp_path / f"{name}.png", np.zeros((*SIZE, 3), np.uint8))
-    source = image_files_source(
-        "toy", [tmp_path / "a.png", tmp_path / "b.png"], ["x"], [(0, 0, 0)]
-    )
-    assert verify(source).faults == ()
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    source = paired_files_source("toy", paths, None, ["x"], [(0, 0, 0)])
+    found = verify(source)
+    assert (found.faults, found.pixels.tolist()) == ((), [0])
+    assert Verified((source,), (found,), "").empty_classes() == []
     truncate(tmp_path / "b.png")
     assert [Path(fault.path).stem for fault in verify(source).faults] == ["b"]
-    assert empty_classes(source, verify(source)) == ()

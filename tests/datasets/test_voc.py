@@ -10,12 +10,10 @@ import tensorflow as tf
 from PIL import Image
 from scipy.io import savemat
 
-from tf_levelset.datasets import list_datasets, load_dataset
-from tf_levelset.datasets.folder import write_palette_png
+from tf_levelset.datasets.files.labels import palette_png
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset, image_dataset
 from tf_levelset.datasets.voc import (
     CLASSES,
-    read_sbd_labels,
     read_voc_labels,
     trainaug_ids,
     voc,
@@ -58,9 +56,8 @@ def devkit(tmp_path: Path) -> Path:
     for i in (*VOC_TRAIN, *VOC_VAL):
         labels = np.full((4, 6), FROM_VOC)
         labels[0] = 255
-        write_palette_png(
-            root / "SegmentationClass" / f"{i}.png", labels, voc_palette(21)
-        )
+        path = root / "SegmentationClass" / f"{i}.png"
+        path.write_bytes(palette_png(labels, voc_palette(21)))
     lists = root / "ImageSets" / "Segmentation"
     write_list(lists / "train.txt", VOC_TRAIN)
     write_list(lists / "val.txt", VOC_VAL)
@@ -167,7 +164,7 @@ class TestSplits:
             evaluation_dataset(source)
 
     def test_test_needs_its_list(self, devkit: Path) -> None:
-        with pytest.raises(FileNotFoundError, match=r"picture ids at .*test\.txt"):
+        with pytest.raises(FileNotFoundError, match=r"image ids at .*test\.txt"):
             voc(devkit, "test")
 
     def test_errors(self, devkit: Path, tmp_path: Path) -> None:
@@ -180,7 +177,7 @@ class TestSplits:
         with pytest.raises(FileNotFoundError, match="VOC's folder JPEGImages"):
             voc(tmp_path / "nowhere")
         (devkit / "ImageSets" / "Segmentation" / "val.txt").unlink()
-        with pytest.raises(FileNotFoundError, match=r"picture ids at .*val\.txt"):
+        with pytest.raises(FileNotFoundError, match=r"image ids at .*val\.txt"):
             voc(devkit, "val")
 
 
@@ -228,7 +225,7 @@ class TestLabelFiles:
         labels = np.array([*range(21), 255], np.uint8).reshape(2, 11)
         path = tmp_path / "labels.png"
         if form == "palette":
-            write_palette_png(path, labels, voc_palette(21))
+            path.write_bytes(palette_png(labels, voc_palette(21)))
         elif form == "greyscale":
             Image.fromarray(labels).save(path)
         else:
@@ -248,18 +245,18 @@ class TestLabelFiles:
     def test_sbd(self, tmp_path: Path) -> None:
         labels = np.arange(20).reshape(4, 5)
         write_sbd_mat(tmp_path / "a.mat", labels)
-        read = read_sbd_labels(str(tmp_path / "a.mat"))
+        read = read_voc_labels(str(tmp_path / "a.mat"))
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, labels)
 
     def test_another_mat_file_is_named(self, tmp_path: Path) -> None:
         savemat(tmp_path / "a.mat", {"GTinst": {"Segmentation": np.zeros((2, 2))}})
         with pytest.raises(ValueError, match=r"struct GTcls .*a\.mat"):
-            read_sbd_labels(str(tmp_path / "a.mat"))
+            read_voc_labels(str(tmp_path / "a.mat"))
         for odd in (np.zeros((2, 2)), "text", np.zeros(3, [("Segmentation", "O")])):
             savemat(tmp_path / "b.mat", {"GTcls": odd})
             with pytest.raises(ValueError, match=r"struct GTcls .*b\.mat"):
-                read_sbd_labels(str(tmp_path / "b.mat"))
+                read_voc_labels(str(tmp_path / "b.mat"))
 
 
 class TestRealSample:
@@ -286,32 +283,3 @@ class TestRealSample:
         # With colours, the palette leads back.
         colors = tf.io.decode_png(contents, channels=3).numpy()
         np.testing.assert_array_equal(colors, voc_palette()[labels])
-
-
-class TestLoadDataset:
-    def test_names(self) -> None:
-        assert list_datasets() == (
-            "camvid",
-            "cityscapes",
-            "folder",
-            "pascal_context",
-            "synthetic",
-            "voc",
-        )
-
-    def test_loads_by_name(self, devkit: Path, sbd: Path) -> None:
-        assert load_dataset("voc", "val", devkit).name == "voc/val"
-        assert load_dataset("voc", "trainaug", devkit, sbd_dir=sbd).num_samples == 4
-        assert load_dataset("synthetic", "val", num_samples=2).num_samples == 2
-
-    def test_errors(self) -> None:
-        with pytest.raises(
-            ValueError, match="'camvid', 'cityscapes', 'folder', 'pascal_context'"
-        ):
-            load_dataset("imagenet")
-        with pytest.raises(
-            ValueError, match="Expected `data_dir`, the folder of 'voc'"
-        ):
-            load_dataset("voc")
-        with pytest.raises(ValueError, match="Expected no `data_dir`"):
-            load_dataset("synthetic", data_dir="somewhere")

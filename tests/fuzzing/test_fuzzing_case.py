@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from fuzzing.case import Case, Expected, Refused, execute, pick
-from tf_levelset.datasets.faults import DataSetError, Fault, MissingFilesError
+from tf_levelset.datasets.files.faults import DataSetError, Fault, MissingFilesError
 
 GOOD = "Expected this. Received: that"
 

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tf_levelset.datasets import load_dataset
-from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.training import run as training
 from tf_levelset.training.checkpoints import Checkpoints
 from tf_levelset.training.recipe import LOSSES, RECIPES, Recipe

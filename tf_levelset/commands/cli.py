@@ -23,7 +23,7 @@ from tf_levelset.datasets import (
     load_dataset,
     subset,
 )
-from tf_levelset.datasets.faults import error_of
+from tf_levelset.datasets.files.faults import error_of
 from tf_levelset.datasets.verification import Verified, load_verified
 from tf_levelset.datasets.voc import voc_palette
 from tf_levelset.energy.options import HEAVISIDES, NORMALIZATIONS

@@ -16,7 +16,7 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from tf_levelset.datasets.folder import decode_picture
+from tf_levelset.datasets.files.images import decode_image
 from tf_levelset.export.warmup import WARMUP_FILE, write_warmup
 from tf_levelset.models.layers import ScaleImage
 from tf_levelset.models.safe_loading import write_sums
@@ -61,7 +61,7 @@ class Serving(tf.Module):
     def encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """JPEG or PNG files; those of one call must have one size."""
         images = tf.map_fn(
-            decode_picture,
+            decode_image,
             encoded,
             fn_output_signature=tf.TensorSpec((None, None, 3), tf.uint8),
         )

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.datasets.folder import read_image
-from tf_levelset.datasets.image_masks import IMAGE_SUFFIXES
+from tf_levelset.datasets.files.images import read_image
+from tf_levelset.datasets.image_folder import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 

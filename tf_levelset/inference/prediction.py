@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tf_levelset.datasets.faults import Fault
-from tf_levelset.datasets.folder import palette_png, read_index_labels
+from tf_levelset.datasets.files.faults import Fault
+from tf_levelset.datasets.files.labels import palette_png, read_index_labels
 from tf_levelset.files import (
     check_links,
     partial_path,

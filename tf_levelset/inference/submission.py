@@ -20,7 +20,7 @@ import numpy as np
 
 from tf_levelset.datasets.cityscapes import CLASS_IDS
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
-from tf_levelset.datasets.folder import grey_png, palette_png
+from tf_levelset.datasets.files.labels import grey_png, palette_png
 from tf_levelset.datasets.pipeline import Source, image_dataset
 from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES
 from tf_levelset.datasets.voc import voc_palette

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tf_levelset.checks import is_number
-from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.datasets.camvid import CLASSES as CAMVID_CLASSES
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
 from tf_levelset.datasets.pascal_context import CLASSES as PASCAL_CONTEXT_CLASSES

@@ -34,9 +34,10 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.checks import call_with_options
-from tf_levelset.datasets.augment import Augmentation, augment
+from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.datasets.pipeline import (
     Source,
+    augment,
     batch_names,
     evaluation_dataset,
     training_dataset,

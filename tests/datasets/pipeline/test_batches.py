@@ -9,16 +9,15 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from noise_source import noise_source
 
-from tf_levelset.datasets.augment import Augmentation
+from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.datasets.pipeline import (
     Source,
     batch_names,
     evaluation_dataset,
     image_dataset,
-    in_memory,
     sample_index,
-    subset,
     training_dataset,
 )
 
@@ -27,28 +26,6 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 EVERYTHING = Augmentation(
     resize=(20, 24), scale=(0.5, 1.5), crop=(17, 17), flip=True, photometric=True
 )
-
-
-def noise_source(
-    num_samples: int = 5,
-    size: tuple[int, int] = (16, 20),
-    image_size: tuple[int, int] | None = (16, 20),
-) -> Source:
-    """Noise of 4 classes; pixel (0, 0) of image i has the value i in every channel."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (num_samples, *size, 3), dtype=np.uint8)
-    images[:, 0, 0] = np.arange(num_samples, dtype=np.uint8)[:, np.newaxis]
-    labels = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (num_samples, *size))
-    image_table, label_table = tf.constant(images), tf.constant(labels)
-    return Source(
-        name="noise",
-        class_names=("a", "b", "c", "d"),
-        palette=np.arange(12).reshape(4, 3),
-        num_samples=num_samples,
-        load=lambda index: (image_table[index], label_table[index]),
-        sample_names=tuple(f"s{i}" for i in range(num_samples)),
-        image_size=image_size,
-    )
 
 
 def batches(source: Source, **options: Any) -> Batches:
@@ -296,27 +273,6 @@ class TestWithoutLabels:
         with pytest.raises(ValueError, match=message):
             evaluation_dataset(source)
 
-    def test_a_part_has_none_either(self) -> None:
-        part = subset(replace(noise_source(), has_labels=False), [3, 1])
-        assert not part.has_labels
-        assert [int(image[0, 0, 0]) for image in image_dataset(part)] == [3, 1]
-
-
-class TestSubset:
-    def test_takes_samples_in_the_given_order(self) -> None:
-        source = noise_source()
-        part = subset(source, [3, 1], name="part")
-        assert (part.name, part.num_samples) == ("part", 2)
-        assert part.sample_names == ("s3", "s1")
-        first_pixels = [int(image[0, 0, 0]) for image, _ in evaluation_dataset(part)]
-        assert first_pixels == [3, 1]
-
-    def test_rejects_what_is_not_there(self) -> None:
-        with pytest.raises(ValueError, match=r"Expected `indices` in \[0, 5\)"):
-            subset(noise_source(), [0, 5])
-        with pytest.raises(ValueError, match="at least 1 sample"):
-            subset(noise_source(), [])
-
 
 class TestValidation:
     @pytest.mark.parametrize(
@@ -358,47 +314,3 @@ class TestValidation:
             source, batch_size=1, seed=0, augmentation=augmentation, num_steps=2
         )
         assert len(run) == 2
-
-    def test_source(self) -> None:
-        source = noise_source()
-        with pytest.raises(ValueError, match="at least 1 sample"):
-            replace(source, num_samples=0, sample_names=())
-        with pytest.raises(ValueError, match="one name for each of the 5 samples"):
-            replace(source, sample_names=("a",))
-        with pytest.raises(ValueError, match=r"palette of shape \(4, 3\)"):
-            replace(source, palette=[(0, 0, 0)])
-
-    def test_source_counts_its_classes(self) -> None:
-        source = noise_source()
-        assert source.num_classes == 4
-        assert isinstance(source.palette, np.ndarray)
-        assert source.palette.dtype == np.uint8
-
-
-class TestInMemory:
-    def test_holds_the_same_samples(self) -> None:
-        source = noise_source()
-        reads = tf.Variable(0)
-
-        def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            reads.assign_add(1)
-            return source.load(index)
-
-        held = in_memory(replace(source, load=load))
-        assert int(reads) == 5
-        options: dict[str, Any] = {
-            "batch_size": 3,
-            "seed": 1,
-            "augmentation": EVERYTHING,
-        }
-        ours = training_dataset(held, num_steps=4, **options)
-        theirs = training_dataset(source, num_steps=4, **options)
-        for our, their in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(our[0], their[0])
-            np.testing.assert_array_equal(our[1], their[1])
-        assert int(reads) == 5
-        assert held.sample_names == source.sample_names
-
-    def test_samples_of_many_sizes_raise(self) -> None:
-        with pytest.raises(ValueError, match=r"samples of one size.*'noise'"):
-            in_memory(noise_source(image_size=None))

@@ -1,4 +1,4 @@
-"""Arrays in MATLAB's files, whose compression can hide more than memory holds."""
+"""Arrays in MATLAB files, whose compression can hide more than memory holds."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 from scipy.io import loadmat
 
 MAX_BYTES = 2**28
-"""Of all arrays of a file: 134 million labels of 16 bits."""
+"""The limit for all arrays of a file together: 134 million labels of 16 bits."""
+
+MAX_RATIO = 1032
+"""How many bytes one byte of zlib's format can stand for."""
 
 _HEADER = 128
 _COMPRESSED = 15
-# What a byte of zlib's can stand for, at the most.
-_GREATEST_RATIO = 1032
 
 
 def read_variable(path: str, name: str) -> Any:
-    """Returns a variable of a MATLAB file, None where there is none of this name.
+    """Returns a variable of a MATLAB file, or None where the file lacks it.
 
     Raises:
-        ValueError: if the file's arrays take more than `MAX_BYTES`.
+        ValueError: If the file's arrays take more than `MAX_BYTES`.
     """
     size = Path(path).stat().st_size
-    # Only a large file can be too large: those of the data sets are some kilobytes.
-    if size * _GREATEST_RATIO > MAX_BYTES and _expanded(path) > MAX_BYTES:
+    # Only a large file can hold too much: those of the data sets are some kilobytes.
+    if size * MAX_RATIO > MAX_BYTES and _expanded(path) > MAX_BYTES:
         raise ValueError(
             f"Expected arrays of at most {MAX_BYTES} bytes in {path}. Received: more, "
             f"in a file of {size}"
@@ -48,7 +49,7 @@ def _expanded(path: str) -> int:
 
 
 def _inflated(packed: bytes, enough: int) -> int:
-    """Returns how many bytes a stream of zlib's takes, or `enough` of them and more."""
+    """Returns how many bytes a zlib stream takes, or at least `enough` of them."""
     total, unpacker = 0, zlib.decompressobj()
     while packed and total < enough and not unpacker.eof:
         total += len(unpacker.decompress(packed, 2**20))

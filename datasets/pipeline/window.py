@@ -1,7 +1,7 @@
-"""A window of a resized picture: the geometry of a training sample, in NumPy arrays.
+"""The geometry of a training sample in NumPy: a window of a resized image.
 
-Pictures are bytes all along, and each step is one call of a library that lets other
-threads run meanwhile: so the samples of a batch are made side by side.
+Images stay uint8 throughout, and each step is one call of a library that releases
+Python's lock, so that the samples of a batch are made in parallel.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tf_levelset.constants import IMAGENET_MEAN_RGB
+from tf_levelset.constants import IGNORE_CLASS, IMAGENET_MEAN_RGB
 
 Size = tuple[int, int]
 
-VOID = 255
-
-# TensorFlow takes over an array that begins at such an address, and copies others.
+# TensorFlow adopts an array whose address is a multiple of this, and copies others.
 _ALIGNMENT = 64
 
 
 class Window(NamedTuple):
-    """A window of a resized picture.
+    """A window of a resized image.
 
     Args:
-        size: The (height, width) that the whole picture would have.
-        start: The window's first (row, column) in that.
-        shape: Its (height, width).
+        size: The (height, width) of the whole resized image.
+        start: The first (row, column) of the window in it.
+        shape: The (height, width) of the window.
         flip: Whether it is mirrored left and right.
     """
 
@@ -39,21 +37,21 @@ class Window(NamedTuple):
 
 
 def image_window(image: np.ndarray, window: Window, padded_size: Size) -> np.ndarray:
-    """Returns a window of an image that is resized bilinearly, antialiased.
+    """Returns a window of an image that is resized bilinearly, with antialiasing.
 
     Args:
         image: uint8 (H, W, 3).
-        window: What to make.
+        window: The window to cut out.
         padded_size: The (height, width) to pad to at the bottom and the right, no
             smaller than the window.
 
     Returns:
         uint8 (*padded_size, 3), within 1 of the exact values. The padding is black;
-        `as_float` brings the mean colour.
+        `as_float` gives it the mean colour.
     """
     old, new = image.shape[:2], window.size
     if new[0] < old[0] or new[1] < old[1]:
-        # OpenCV does not filter where it shrinks; Pillow does.
+        # OpenCV shrinks without a filter, Pillow with one.
         part = _filtered_window(image, window)
     elif new == old:
         part = _cut(image, window)
@@ -63,15 +61,15 @@ def image_window(image: np.ndarray, window: Window, padded_size: Size) -> np.nda
 
 
 def label_window(labels: np.ndarray, window: Window, padded_size: Size) -> np.ndarray:
-    """Returns a window of labels that are resized: those that new centres fall on.
+    """Returns a window of resized labels: each pixel has the label under its centre.
 
     Args:
         labels: (H, W), any dtype.
-        window: What to make.
-        padded_size: As for `image_window`; padded with void, 255.
+        window: The window to cut out.
+        padded_size: As for `image_window`; the padding is void, 255.
 
     Returns:
-        (*padded_size), of the dtype of `labels`.
+        Labels of shape `padded_size`, of the dtype of `labels`.
     """
     if window.size == labels.shape:
         part = _cut(labels, window)
@@ -81,15 +79,15 @@ def label_window(labels: np.ndarray, window: Window, padded_size: Size) -> np.nd
             for old, new, first, count in zip(labels.shape, *window[:3], strict=True)
         )
         part = labels.take(rows, 0).take(columns[::-1] if window.flip else columns, 1)
-    return _padded(part, padded_size, VOID)
+    return _padded(part, padded_size, IGNORE_CLASS)
 
 
 def as_float(images: np.ndarray, insides: np.ndarray) -> np.ndarray:
-    """Returns windows of `image_window` as float32, the padding in the mean colour.
+    """Converts images of `image_window` to float32, with padding in the mean colour.
 
     Args:
         images: uint8 (B, height, width, 3).
-        insides: Integers (B, 2), the (height, width) of each that is no padding.
+        insides: Integers (B, 2), the height and width of what is not padding.
 
     Returns:
         float32 (B, height, width, 3) in [0, 255].
@@ -108,7 +106,7 @@ def _filtered_window(image: np.ndarray, window: Window) -> np.ndarray:
         old / new for old, new in zip(image.shape[:2], window.size, strict=True)
     )
     (top, left), (height, width) = window.start, window.shape
-    # Rounding must not carry the box out of the picture.
+    # Rounding must not carry the box out of the image.
     box = (
         left * columns,
         top * rows,
@@ -129,7 +127,7 @@ def _cut(values: np.ndarray, window: Window) -> np.ndarray:
 def _mirrored(values: np.ndarray, flip: bool) -> np.ndarray:
     if not flip:
         return values
-    # OpenCV mirrors bytes faster than NumPy, but does not know every dtype.
+    # OpenCV mirrors uint8 faster than NumPy, but does not support every dtype.
     return cv2.flip(values, 1) if values.dtype == np.uint8 else values[:, ::-1]
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy.io import savemat
 
 from fuzzing.files import mat_bomb
-from tf_levelset.datasets import matlab
-from tf_levelset.datasets.matlab import read_variable
+from tf_levelset.datasets.files import matlab
+from tf_levelset.datasets.files.matlab import read_variable
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -36,7 +36,7 @@ def test_counts_all_that_a_file_unpacks_to(
     savemat(path, arrays, do_compression=packed)
     # An array has some 48 bytes of its own, beside 300² of pixels.
     monkeypatch.setattr(matlab, "MAX_BYTES", 2 * 300 * 300 + 300)
-    monkeypatch.setattr(matlab, "_GREATEST_RATIO", 10**6)
+    monkeypatch.setattr(matlab, "MAX_RATIO", 10**6)
     if side == 300:
         assert read_variable(str(path), "a").shape == (300, 300)
     else:

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set's files, and the error that says all of it."""
+"""What can be wrong with the files of a data set, and the error that lists it all."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-THREADS = 4
-"""Decoding lets other threads run."""
-
 
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong.
 
     Attributes:
-        path: of the file, or of the list or folder, that it is found in.
-        message: what was expected there, and what was found.
-        missing: whether the file is not there at all.
+        path: The path of the file, list or folder that it was found in.
+        message: What was expected there, and what was found.
+        missing: Whether the file does not exist.
     """
 
     path: str
@@ -33,25 +30,25 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What reading one sample has found.
+    """The result of reading the files of one sample, or of several.
 
     Attributes:
-        faults: all that is wrong with its files.
-        pixels: int64 (C,): how many pixels each class has; None where there are no
-            labels to count.
-        void: how many pixels are void.
+        faults: Everything that is wrong with the files.
+        pixels: int64 (C,), the number of pixels of each class, as far as labels could
+            be read.
+        void: The number of void pixels.
     """
 
     faults: tuple[Fault, ...]
-    pixels: np.ndarray | None = None
+    pixels: np.ndarray
     void: int = 0
 
 
 class DataSetError(ValueError):
-    """A data set has faults.
+    """Raised for a data set with faults.
 
     Attributes:
-        faults: all that were found.
+        faults: All that were found.
     """
 
     def __init__(self, name: str, faults: Sequence[Fault]) -> None:
@@ -64,13 +61,22 @@ class DataSetError(ValueError):
 
 
 class MissingFilesError(DataSetError, FileNotFoundError):
-    """A data set has faults, missing files among them."""
+    """Raised for a data set with faults, missing files among them."""
 
 
 def error_of(name: str, faults: Sequence[Fault]) -> DataSetError:
-    """Returns the error to raise for a data set's faults, of which there are some."""
+    """Returns the error to raise for the faults of a data set, at least one."""
     missing = any(fault.missing for fault in faults)
     return (MissingFilesError if missing else DataSetError)(name, faults)
+
+
+def message_of(error: Exception, path: str) -> str:
+    """Returns the message of a fault, in our own words where a library raised it."""
+    text = str(error)
+    if text.startswith("Expected"):
+        return text.replace(f" in {path}", "")
+    reason = next(iter(text.splitlines()), "")
+    return f"Expected a whole image file. Received: {reason or type(error).__name__}"
 
 
 def missing_files(paths: Iterable[str | os.PathLike[str]]) -> list[Fault]:
@@ -83,8 +89,8 @@ def missing_files(paths: Iterable[str | os.PathLike[str]]) -> list[Fault]:
 
 
 def inspect_all(
-    inspect: Callable[[int], Inspection], count: int, threads: int = THREADS
+    inspect: Callable[[int], Inspection], count: int, threads: int = 4
 ) -> list[Inspection]:
-    """Returns what each of `count` samples has been found to be, in order."""
+    """Returns the inspections of samples 0 to `count` − 1, made by several threads."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(inspect, range(count)))

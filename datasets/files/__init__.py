@@ -1,0 +1,1 @@
+"""The files of data sets: decoding images and labels, and saying what is wrong."""

@@ -1,0 +1,134 @@
+"""What a data set is: a `Source` of samples, each reached by its index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from tf_levelset.constants import IGNORE_CLASS
+from tf_levelset.datasets.files.faults import Inspection
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Images and their labels, each sample reached by its index.
+
+    Args:
+        name: The data set and its split, such as `"camvid/train"`.
+        class_names: The C names, in the order of the labels.
+        palette: The colours that show the classes, (C, 3), RGB in [0, 255].
+        num_samples: N, at least 1.
+        load: Takes a scalar int64 index in [0, N) and returns the image, uint8
+            (H, W, 3) RGB, and its labels, uint8 (H, W), in [0, C) or `ignore_class`.
+            It runs inside a TensorFlow graph and always gives the same answer.
+        sample_names: The N names of the samples.
+        ignore_class: The label of void pixels. Every data set maps its own to 255.
+        image_size: The (height, width) that all images share, or None where they
+            differ.
+        has_labels: False where labels are withheld, as those of test splits are:
+            `load` then gives labels that are all void, and only `image_dataset` takes
+            the source.
+        inspect: Reads the files of the sample at an index and returns everything that
+            is wrong with them, without raising; None where there are no files. Several
+            threads may call it at a time.
+        files: The paths of all files that the source reads.
+
+    Raises:
+        ValueError: If the source is empty or the lengths do not agree.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: np.ndarray | Sequence[Sequence[int]]
+    num_samples: int
+    load: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    sample_names: tuple[str, ...]
+    ignore_class: int = IGNORE_CLASS
+    image_size: tuple[int, int] | None = None
+    has_labels: bool = True
+    inspect: Callable[[int], Inspection] | None = None
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(
+                f"Expected source {self.name!r} to have at least 1 sample. "
+                f"Received: num_samples={self.num_samples}"
+            )
+        if len(self.sample_names) != self.num_samples:
+            raise ValueError(
+                f"Expected one name for each of the {self.num_samples} samples of "
+                f"{self.name!r}. Received: {len(self.sample_names)} names"
+            )
+        palette = np.array(self.palette, dtype=np.uint8)
+        if palette.shape != (len(self.class_names), 3):
+            raise ValueError(
+                f"Expected a palette of shape ({len(self.class_names)}, 3), one RGB "
+                f"colour for each class of {self.name!r}. Received: {palette.shape}"
+            )
+        palette.flags.writeable = False
+        object.__setattr__(self, "palette", palette)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, void not counted."""
+        return len(self.class_names)
+
+
+def subset(source: Source, indices: Sequence[int], name: str | None = None) -> Source:
+    """Returns some samples of a source, such as the sequences of one fold.
+
+    Args:
+        source: The source to take from.
+        indices: Which samples, each in [0, source.num_samples), in their new order.
+        name: The new source's name; that of `source` by default.
+
+    Returns:
+        A `Source` of `len(indices)` samples.
+
+    Raises:
+        ValueError: If `indices` is empty or one is out of range.
+    """
+    wrong = [i for i in indices if not 0 <= i < source.num_samples]
+    if wrong:
+        raise ValueError(
+            f"Expected `indices` in [0, {source.num_samples}). Received: {wrong[:3]}"
+        )
+    table = tf.constant(list(indices), tf.int64)
+    inspect = source.inspect
+    return replace(
+        source,
+        name=source.name if name is None else name,
+        num_samples=len(indices),
+        sample_names=tuple(source.sample_names[i] for i in indices),
+        load=lambda index: source.load(table[index]),
+        inspect=None if inspect is None else lambda index: inspect(indices[index]),
+    )
+
+
+def in_memory(source: Source) -> Source:
+    """Reads all samples once and returns a source that holds them in memory.
+
+    For a small data set, decoding its images is most of the pipeline's work.
+
+    Args:
+        source: Samples of one size; they take N × H × W × 4 bytes.
+
+    Returns:
+        A `Source` with the same samples.
+
+    Raises:
+        ValueError: If the samples differ in size.
+    """
+    if source.image_size is None:
+        raise ValueError(
+            "Expected samples of one size, to hold them in memory. "
+            f"Received: {source.name!r}, whose sizes differ"
+        )
+    indices = tf.data.Dataset.range(source.num_samples)
+    samples = indices.map(source.load, num_parallel_calls=tf.data.AUTOTUNE)
+    images, labels = next(iter(samples.batch(source.num_samples)))
+    return replace(source, load=lambda index: (images[index], labels[index]))
