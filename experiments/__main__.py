@@ -15,7 +15,7 @@ from experiments.report import (
 )
 from experiments.sweeps import BASELINES, SWEEPS
 from experiments.trials import Trial
-from tf_levelset.commands.cli import INTERRUPTED
+from tf_levelset.commands.main import INTERRUPTED
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -19,7 +19,8 @@ import numpy as np
 from fuzzing import files
 from fuzzing.case import Case, Expected, Refused, pick
 from fuzzing.files import OTHERS_FILE
-from tf_levelset.commands import cli
+from tf_levelset.commands.main import main, parser
+from tf_levelset.commands.recipe_options import recipe_of
 from tf_levelset.inference.prediction import claim
 from tf_levelset.training import run as training
 from tf_levelset.training.recipe import LOSSES, RECIPES, Recipe, smoke
@@ -56,7 +57,7 @@ def command(arguments: Sequence[str]) -> Printed:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = cli.main(list(arguments))
+            code = main(list(arguments))
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else -1
     text = err.getvalue()
@@ -270,7 +271,7 @@ def _sound_flags(rng: np.random.Generator) -> Case:
         arguments += [f"--{name}", str(value)]
 
     def act(folder: Path) -> Recipe:
-        return cli.recipe_of(cli.parser().parse_args(arguments))
+        return recipe_of(parser().parse_args(arguments))
 
     def check(recipe: Recipe) -> None:
         expected = copy.deepcopy(RECIPES["synthetic"].to_json())

@@ -56,11 +56,11 @@ def tiny_recipe() -> Recipe:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) -> Path:
     """The folder that `tf-levelset train` left, undisturbed; not to be changed."""
-    from tf_levelset.commands import cli
+    from tf_levelset.commands.main import main
     from tf_levelset.training import recipe as recipes
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
-        assert cli.main(["train", "--output", str(folder)]) == 0
+        assert main(["train", "--output", str(folder)]) == 0
     return folder

@@ -162,7 +162,7 @@ def test_wheel_holds_each_module_once_and_inside_our_package(
         "tf_levelset/reporting/templates/report.html",
     } <= set(counts)
     assert any(name.endswith("/LICENSE") for name in metadata)
-    assert "tf-levelset = tf_levelset.commands.cli:main" in scripts
+    assert "tf-levelset = tf_levelset.commands.main:main" in scripts
 
 
 # --- Beside another project's `datasets` ---

@@ -19,7 +19,7 @@ import scipy.io
 from PIL import Image
 
 from fuzzing import models as made
-from tf_levelset.commands import cli
+from tf_levelset.commands.main import main
 from tf_levelset.compat import KERAS_3
 from tf_levelset.datasets.files.matlab import read_variable
 from tf_levelset.inference.predictor import KerasPredictor, load_predictors
@@ -287,7 +287,7 @@ def test_no_command_runs_code(finished_run: Path, tmp_path: Path, command: str) 
         "report": [str(run), "--output", f"{out}.html"],
         "submit": [str(run / "ls"), out],
     }[command]
-    assert cli.main([command, *arguments]) == 1
+    assert main([command, *arguments]) == 1
     assert not canary.exists()
 
 
@@ -300,5 +300,5 @@ def test_resuming_from_a_model_with_code_runs_none(
     shutil.copytree(finished_run, run)
     shutil.copy(path, run / "ls" / "model.keras")
     (run / "ls" / "evaluation.json").unlink()
-    cli.main(["train", "--output", str(run)])
+    main(["train", "--output", str(run)])
     assert not canary.exists()

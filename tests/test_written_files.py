@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_levelset.commands import cli
+from tf_levelset.commands.main import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,14 +47,14 @@ def hook(event, arguments):
         changes.append((event, str(arguments)))
 
 import keras, matplotlib.font_manager, tensorflow  # with what they keep for themselves
-from tf_levelset.commands import cli
+from tf_levelset.commands.main import main
 
 os.umask(0o027)
 sys.addaudithook(hook)
 found = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     changes.clear()
-    assert cli.main([name, *arguments]) == 0, name
+    assert main([name, *arguments]) == 0, name
     found[name] = list(changes)
 with open(sys.argv[2], "w") as stream:
     json.dump(found, stream)
@@ -192,7 +192,7 @@ def test_training_follows_no_link_out_of_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     elsewhere = with_link(tmp_path / "run", name, tmp_path / "elsewhere")
-    assert cli.main(["train", *TRAIN, "--output", str(tmp_path / "run")]) == 1
+    assert main(["train", *TRAIN, "--output", str(tmp_path / "run")]) == 1
     assert "to lie inside of it. Received" in capsys.readouterr().err
     assert not list(elsewhere.iterdir())
 
@@ -205,7 +205,7 @@ def test_prediction_follows_no_link_out_of_its_folder(
         *("predict", str(finished_run / "ls"), str(tree.root / "data/images/0.png")),
         *("--output", str(tmp_path / "out")),
     )
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     assert "to lie inside of it. Received" in capsys.readouterr().err
     assert not list(elsewhere.iterdir())
 
@@ -215,5 +215,5 @@ def test_the_output_folder_may_itself_be_a_link(
 ) -> None:
     elsewhere = with_link(tmp_path, "out", tmp_path / "elsewhere")
     arguments = ["predict", str(finished_run / "ls"), str(tree.root / "data/images")]
-    assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
     assert (elsewhere / "masks/0.png").is_file()

@@ -8,6 +8,7 @@ when they are first used.
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,15 @@ __getattr__ = loader(
     __name__, {**_HOMES, **{name: f".{name}" for name in _SUBPACKAGES}}
 )
 
+
+def _is_command_line() -> bool:
+    """Whether this process is `tf-levelset`, by any of its names."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # while `python -m` looks for the module
+        return ("-m", __name__) in itertools.pairwise(sys.orig_argv)
+    return Path(program).stem in ("tf-levelset", "train_keras")
+
+
 # The command line, whose help must not wait for Keras, registers when a command runs.
-_COMMANDS = ("tf-levelset", "train_keras")
-if Path(sys.argv[0] if sys.argv else "").stem not in _COMMANDS:
+if not _is_command_line():
     importlib.import_module(f"{__name__}.registered")

@@ -7,13 +7,13 @@ import json
 import shlex
 from pathlib import Path
 
-from tf_levelset.commands import cli
-from tf_levelset.commands.recipe_arguments import list_recipes, recipe_of
+from tf_levelset.commands.main import parser
+from tf_levelset.commands.recipe_options import list_recipes, recipe_of
 from tf_levelset.training.recipe import RECIPES, Recipe
 
 
 def test_options_change_the_recipe() -> None:
-    options = cli.parser().parse_args(
+    options = parser().parse_args(
         shlex.split(
             "train --dataset camvid --epochs 3 --losses ls --level-set-weight 0.1 "
             "--signed --width 0.5 --crop 96 128 --no-flip"
@@ -30,7 +30,7 @@ def test_options_change_the_recipe() -> None:
 
 
 def recipe_from(command: str) -> Recipe:
-    return recipe_of(cli.parser().parse_args(shlex.split(command)))
+    return recipe_of(parser().parse_args(shlex.split(command)))
 
 
 def test_recipe_by_name() -> None:

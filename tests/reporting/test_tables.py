@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tf_levelset.commands import cli
+from tf_levelset.commands.main import main
 from tf_levelset.inference.crf import PRESETS
 from tf_levelset.reporting.tables import find_runs, markdown, tables
 from tf_levelset.training.recipe import RECIPES, Recipe
@@ -159,11 +159,11 @@ def test_command(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    assert cli.main(["tables", str(runs), "--output", str(output)]) == 0
+    assert main(["tables", str(runs), "--output", str(output)]) == 0
     assert capsys.readouterr().out == (output / "tables.md").read_text()
     written = json.loads((output / "tables.json").read_text())
     assert [entry["table"] for entry in written] == [1, 2, 3, 4, 5, 0]
-    assert cli.main(["tables", str(tmp_path / "nowhere")]) == 1
+    assert main(["tables", str(tmp_path / "nowhere")]) == 1
     assert "Expected a folder with runs" in capsys.readouterr().err
 
 

@@ -118,7 +118,7 @@ def _page(content: Mapping[str, Any]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_levelset"),
+        loader=jinja2.PackageLoader("tf_levelset.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

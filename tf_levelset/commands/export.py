@@ -1,0 +1,66 @@
+"""Exports a trained network as a SavedModel, and as ONNX."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `tf-levelset export`."""
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="Trained network: a .keras file, or the folder of one loss in a run.",
+    )
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="Folder in which a folder named after the version is written, as "
+        "TensorFlow Serving expects it.",
+    )
+    parser.add_argument(
+        "--version",
+        type=int,
+        metavar="N",
+        help="Number of the version. Default: one more than the newest in the folder.",
+    )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="Leave out the operations that OpenVINO and ONNX do not support. "
+        "Off by default.",
+    )
+    parser.add_argument(
+        "--onnx",
+        type=Path,
+        metavar="FILE",
+        help="Also write this ONNX file; implies --portable. Default: none.",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Writes the exported files and prints their paths."""
+    from tf_levelset.export.onnx import export_onnx
+    from tf_levelset.export.saved_model import export
+    from tf_levelset.models.safe_loading import load_keras
+    from tf_levelset.training.run import CLASSES_FILE
+    from tf_levelset.training.run_folder import read_class_names
+
+    path: Path = options.model
+    if path.is_dir():
+        path = path / "model.keras"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected a .keras file or a folder with a model.keras. Received: {path}"
+        )
+    model = load_keras(path)
+    names = path.with_name(CLASSES_FILE)
+    class_names = read_class_names(names) if names.exists() else ()
+    portable = options.portable or options.onnx is not None
+    version = export(
+        model, options.folder, class_names, options.version, portable=portable
+    )
+    print(version)
+    if options.onnx is not None:
+        print(export_onnx(version, options.onnx))

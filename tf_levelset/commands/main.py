@@ -1,0 +1,131 @@
+"""The entry point of `tf-levelset`: parses the command line and runs a command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+
+from tf_levelset.commands import (
+    check_data,
+    evaluate,
+    export,
+    figures,
+    predict,
+    report,
+    submit,
+    tables,
+    train,
+)
+
+COMMANDS: dict[str, ModuleType] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+    "submit": submit,
+    "figures": figures,
+    "tables": tables,
+    "report": report,
+    "check-data": check_data,
+}
+"""The module of each command. Its docstring is the command's help."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as shells report it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: The command line without the program's name. By default the
+            arguments of the process.
+
+    Returns:
+        The exit code: 0, 1 after an error that the user can correct, or 130 after
+        Ctrl-C.
+
+    Raises:
+        SystemExit: With code 2 if the command line is not valid, and with code 0 after
+            `--help` and `--list-recipes`.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        _load_tensorflow()
+        options.run(options)
+    except KeyboardInterrupt:
+        print(options.if_stopped)
+        return INTERRUPTED
+    except Exception as error:
+        message = _message_for_user(error)
+        if message is None:
+            raise
+        print(f"tf-levelset: error: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line.
+
+    The options that it returns have `run`, the function of the command, and
+    `if_stopped`, what to print after Ctrl-C.
+    """
+    top = argparse.ArgumentParser(
+        prog="tf-levelset", description="Level set loss for semantic segmentation."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        text = (module.__doc__ or "").strip()
+        command = commands.add_parser(
+            name, help=text.partition("\n")[0], description=text
+        )
+        command.set_defaults(run=module.run, if_stopped="Stopped.")
+        module.add_arguments(command)
+    return top
+
+
+def _load_tensorflow() -> None:
+    """Imports TensorFlow and the classes of this package that Keras must know.
+
+    What TensorFlow logs about devices and libraries is hidden, unless the user asks for
+    it by TF_CPP_MIN_LOG_LEVEL. Its libraries write some lines to the file descriptor of
+    stderr, whatever that level is, before their logging is initialized.
+    """
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    wanted = level in ("0", "1") or "tensorflow" in sys.modules
+    with contextlib.nullcontext() if wanted else _stderr_discarded():
+        importlib.import_module("tf_levelset.registered")
+
+
+@contextlib.contextmanager
+def _stderr_discarded() -> Iterator[None]:
+    """Discards what is written to file descriptor 2, by libraries in C++ too."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _message_for_user(error: Exception) -> str | None:
+    """Returns the sentence to print for an error, or None for a defect of ours."""
+    if isinstance(error, ValueError | OSError | ImportError):
+        return str(error)
+    import tensorflow as tf
+
+    from tf_levelset.training.resume import graph_message
+
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        return graph_message(error)
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return error.message  # for example, the disk is full
+    return None
