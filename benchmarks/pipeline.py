@@ -588,8 +588,8 @@ def _largefov(width: float) -> Any:
     from dataclasses import replace
 
     from tf_levelset.models import create_model
-    from tf_levelset.training.recipe import RECIPES
-    from tf_levelset.training.run import build_loss, build_optimizer
+    from tf_levelset.training.compiled import build_loss, build_optimizer
+    from tf_levelset.training.recipes import RECIPES
 
     recipe = replace(RECIPES["voc-deeplab_largefov"], model_options={"width": width})
     model = create_model(recipe.model, NUM_CLASSES, upsample=False, width=width)

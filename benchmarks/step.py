@@ -31,8 +31,9 @@ from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import evaluation_dataset
 from tf_levelset.models import at_input_size, create_model
-from tf_levelset.training.recipe import RECIPES, Recipe
-from tf_levelset.training.run import build_loss, build_optimizer
+from tf_levelset.training.compiled import build_loss, build_optimizer
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 
 CROSS_ENTROPY, LEVEL_SET = "CE", "CE + LS"
 MODES = {"graph": False, "XLA": True}

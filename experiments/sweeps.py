@@ -10,7 +10,8 @@ from typing import Any
 from experiments.trials import OFFICIAL, STARTS, Trial
 from tf_levelset.datasets import Augmentation
 from tf_levelset.datasets.camvid import TAILS
-from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 
 TUNING_FOLD, TUNING_SEED = TAILS, 100
 """What hyperparameters are chosen on. Nothing is reported of this fold or seed."""

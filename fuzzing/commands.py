@@ -22,8 +22,10 @@ from fuzzing.files import OTHERS_FILE
 from tf_levelset.commands.main import main, parser
 from tf_levelset.commands.recipe_options import recipe_of
 from tf_levelset.inference.prediction import claim
-from tf_levelset.training import run as training
-from tf_levelset.training.recipe import LOSSES, RECIPES, Recipe, smoke
+from tf_levelset.training.compiled import build_loss, build_optimizer
+from tf_levelset.training.recipe import LOSSES, Recipe
+from tf_levelset.training.recipes import RECIPES, smoke
+from tf_levelset.training.run import Run
 
 TINY = (
     *("train", "--iterations", "1", "--batch-size", "2", "--losses", "ls"),
@@ -79,7 +81,7 @@ def train(arguments: Sequence[str]) -> str:
     def stop(*_: Any) -> None:
         raise Reached
 
-    with mock.patch.object(training.Run, "fit", stop):
+    with mock.patch.object(Run, "fit", stop):
         try:
             command(arguments)
         except Reached:
@@ -411,8 +413,8 @@ def _mutated_recipe(rng: np.random.Generator) -> Case:
     def act(folder: Path) -> Recipe:
         found = Recipe.from_json(values)
         for name in found.losses:
-            training.build_loss(found, name, 255)
-        training.build_optimizer(found, 10)
+            build_loss(found, name, 255)
+        build_optimizer(found, 10)
         return found
 
     def check(found: Recipe) -> None:

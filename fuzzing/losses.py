@@ -20,7 +20,7 @@ from tf_levelset import (
     level_set_energy,
 )
 from tf_levelset.energy.options import NORMALIZATIONS, SIGNED_NORMALIZATIONS
-from tf_levelset.training.run import COMPARISON_LOSSES
+from tf_levelset.training.compiled import COMPARISON_LOSSES
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "level_set": LevelSetLoss,

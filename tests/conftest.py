@@ -57,7 +57,7 @@ def tiny_recipe() -> Recipe:
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) -> Path:
     """The folder that `tf-levelset train` left, undisturbed; not to be changed."""
     from tf_levelset.commands.main import main
-    from tf_levelset.training import recipe as recipes
+    from tf_levelset.training import recipes
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     with pytest.MonkeyPatch.context() as patched:

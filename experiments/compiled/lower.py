@@ -36,8 +36,9 @@ from tf_levelset.energy.energy import level_set_energy
 from tf_levelset.export.saved_model import traced_for
 from tf_levelset.files import write_json
 from tf_levelset.losses import boundary
+from tf_levelset.training.compiled import build_loss, build_optimizer
 from tf_levelset.training.recipe import Recipe
-from tf_levelset.training.run import Run, build_loss, build_optimizer
+from tf_levelset.training.run import Run
 
 PLATFORMS = ("cpu", "cuda")
 """Of XLA, by JAX's names."""

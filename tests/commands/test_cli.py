@@ -22,9 +22,10 @@ from tf_levelset.commands import train
 from tf_levelset.commands.main import main
 from tf_levelset.commands.recipe_options import list_recipes
 from tf_levelset.inference.crf import PRESETS
-from tf_levelset.training import recipe as recipes
+from tf_levelset.training import recipes
 from tf_levelset.training.checkpoints import Checkpoints
-from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 from tf_levelset.training.run import CheckpointOptions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tf_levelset.commands.main import parser
 from tf_levelset.commands.recipe_options import list_recipes, recipe_of
-from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 
 
 def test_options_change_the_recipe() -> None:

@@ -19,7 +19,7 @@ from experiments.trials import STARTS, Trial
 from tf_levelset.datasets import Augmentation
 from tf_levelset.files import read_json
 from tf_levelset.losses import boundary
-from tf_levelset.training.recipe import RECIPES, smoke
+from tf_levelset.training.recipes import RECIPES, smoke
 
 pytest.importorskip("jax", reason="compiled trials need the extra [compiled]")
 

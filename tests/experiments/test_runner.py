@@ -14,8 +14,9 @@ from experiments.sweeps import BASELINES, BORROWED, RATE, SLOWER_CE, SWEEPS
 from experiments.trials import Trial
 from tf_levelset.datasets import load_dataset
 from tf_levelset.files import read_json
-from tf_levelset.training.recipe import RECIPES, smoke
-from tf_levelset.training.run import Run, build_loss
+from tf_levelset.training.compiled import build_loss
+from tf_levelset.training.recipes import RECIPES, smoke
+from tf_levelset.training.run import Run
 
 TINY = dataclasses.replace(
     smoke(RECIPES["synthetic"]), losses=("ce",), iterations=2, loss_stride=8

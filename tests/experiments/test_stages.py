@@ -15,7 +15,7 @@ from experiments.stages import Stages
 from experiments.trials import Trial
 from tf_levelset import CrossEntropyLevelSetLoss
 from tf_levelset.files import read_json
-from tf_levelset.training.recipe import RECIPES, smoke
+from tf_levelset.training.recipes import RECIPES, smoke
 
 EPOCHS = 4
 

@@ -35,7 +35,7 @@ from tf_levelset.losses import (
 from tf_levelset.losses.boundary import signed_distances
 from tf_levelset.losses.loss_max_pooling import max_pooling_weights
 from tf_levelset.losses.lovasz import jaccard_steps, numpy_jaccard_steps
-from tf_levelset.training.run import COMPARISON_LOSSES
+from tf_levelset.training.compiled import COMPARISON_LOSSES
 
 VOID = 255
 CLASSES = 4
@@ -821,7 +821,7 @@ def test_dynamic_sizes_in_a_graph(name: str) -> None:
 _REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 from tf_levelset.losses import LossSum
-from tf_levelset.training.run import COMPARISON_LOSSES
+from tf_levelset.training.compiled import COMPARISON_LOSSES
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -22,7 +22,8 @@ from tf_levelset.datasets import load_dataset
 from tf_levelset.inference.panels import colourize
 from tf_levelset.inference.predictor import load_predictors
 from tf_levelset.reporting.html_page import COLOURS, write_report
-from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 
 SYNTHETIC = RECIPES["synthetic"]
 EVIL = '<script>alert("1")</script>&amp;'

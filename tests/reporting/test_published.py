@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tf_levelset.reporting.published import COLUMNS, TABLES
-from tf_levelset.training.recipe import LOSSES, RECIPES
+from tf_levelset.training.recipe import LOSSES
+from tf_levelset.training.recipes import RECIPES
 
 BY_NUMBER = {table.number: table for table in TABLES}
 

@@ -17,7 +17,8 @@ from tf_levelset.reporting.run_comparison import (
     flattened,
     read_entries,
 )
-from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 
 SYNTHETIC = RECIPES["synthetic"]
 

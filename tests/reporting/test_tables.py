@@ -12,7 +12,8 @@ import pytest
 from tf_levelset.commands.main import main
 from tf_levelset.inference.crf import PRESETS
 from tf_levelset.reporting.tables import find_runs, markdown, tables
-from tf_levelset.training.recipe import RECIPES, Recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
 
 
 def result(miou: float, crf: int | None = None, **changes: Any) -> dict[str, Any]:

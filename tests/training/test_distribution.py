@@ -19,9 +19,9 @@ from tf_levelset import compat
 from tf_levelset.files import read_json
 from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.training import distribution
-from tf_levelset.training import run as training
 from tf_levelset.training.checkpoints import Checkpoints, Unkept
 from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.train import train
 
 
 def fake_strategy(
@@ -328,7 +328,7 @@ def test_training_refuses_a_batch_that_replicas_cannot_share(
 ) -> None:
     strategy = fake_strategy({"worker": [f"w{i}:1" for i in range(7)]})
     with pytest.raises(ValueError, match="14 replicas share evenly"):
-        training.train(tiny_recipe, tmp_path / "run", strategy=strategy)
+        train(tiny_recipe, tmp_path / "run", strategy=strategy)
     assert not (tmp_path / "run").exists()
 
 
@@ -340,7 +340,7 @@ def test_a_run_under_a_strategy_is_the_same_run(
 ) -> None:
     recipe = dataclasses.replace(tiny_recipe, losses=("ls",))
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    training.train(recipe, tmp_path, strategy=strategy)
+    train(recipe, tmp_path, strategy=strategy)
     expected, found = (
         load_keras(run / "ls" / "model.keras").get_weights()
         for run in (finished_run, tmp_path)

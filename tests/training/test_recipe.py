@@ -15,8 +15,9 @@ from tf_levelset.datasets import Augmentation, list_datasets, load_dataset
 from tf_levelset.models import list_models
 from tf_levelset.models.catalog import FCN_MULTIPLIERS, RESNET101_MULTIPLIERS
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
-from tf_levelset.training.recipe import DEFAULTS, RECIPES, Recipe, smoke, with_model
-from tf_levelset.training.run import train
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import DEFAULTS, RECIPES, smoke, with_model
+from tf_levelset.training.train import train
 
 # None of its values is the default.
 OTHER = Recipe(

@@ -17,9 +17,18 @@ import tensorflow as tf
 
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.augmentation import Augmentation
-from tf_levelset.training import run as training
 from tf_levelset.training.checkpoints import Checkpoints
-from tf_levelset.training.recipe import LOSSES, RECIPES, Recipe
+from tf_levelset.training.compiled import build_loss
+from tf_levelset.training.recipe import LOSSES, Recipe
+from tf_levelset.training.recipes import RECIPES
+from tf_levelset.training.resume import ExactResume
+from tf_levelset.training.run import Run
+from tf_levelset.training.run_folder import (
+    check_same_recipe,
+    load_recipe,
+    with_earlier_losses,
+)
+from tf_levelset.training.train import train
 
 STEPS_PER_EPOCH = 10 // 3
 STEPS = 2 * STEPS_PER_EPOCH
@@ -27,7 +36,7 @@ STEPS = 2 * STEPS_PER_EPOCH
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Sends Ctrl-C while the step before `step` is running."""
-    recorder: Any = training._Recorder
+    recorder: Any = ExactResume
     original = recorder.on_train_batch_end
 
     def with_signal(self: Any, batch: int, logs: Any = None) -> None:
@@ -97,12 +106,11 @@ def test_both_losses_start_alike(tmp_path: Path, tiny_recipe: Recipe) -> None:
         for split in ("train", "val")
     ]
     first, second = (
-        training.Run(tiny_recipe, name, tmp_path / name, *sources)
-        for name in ("ce", "ls")
+        Run(tiny_recipe, name, tmp_path / name, *sources) for name in ("ce", "ls")
     )
     for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(first._batches(0, 2), second._batches(0, 2), strict=True):
+    for a, b in zip(first.batches(0, 2), second.batches(0, 2), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
     assert first.trained.loss.level_set_weight == 0
     assert second.trained.loss.level_set_weight == 0.67
@@ -110,7 +118,7 @@ def test_both_losses_start_alike(tmp_path: Path, tiny_recipe: Recipe) -> None:
 
 def test_a_finished_run_is_left_alone(finished_run: Path, tiny_recipe: Recipe) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished_run.rglob("model.keras")}
-    training.train(tiny_recipe, finished_run)
+    train(tiny_recipe, finished_run)
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
@@ -129,10 +137,10 @@ def test_stops_between_steps_and_goes_on(
     with monkeypatch.context() as patched:
         interrupt_at(patched, step)
         with pytest.raises(KeyboardInterrupt):
-            training.train(recipe, tmp_path)
+            train(recipe, tmp_path)
     assert Checkpoints(tmp_path / "ls" / "checkpoint").newest() == step
     assert not (tmp_path / "ls" / "model.keras").exists()
-    training.train(recipe, tmp_path)
+    train(recipe, tmp_path)
     assert history_of(tmp_path / "ls") == history_of(finished_run / "ls")
     for ours, whole in zip(
         weights(tmp_path / "ls"), weights(finished_run / "ls"), strict=True
@@ -143,13 +151,13 @@ def test_stops_between_steps_and_goes_on(
 def test_the_checkpoint_holds_the_history(tmp_path: Path, tiny_recipe: Recipe) -> None:
     # A kill may fall between the checkpoint and the files that people read.
     recipe = dataclasses.replace(tiny_recipe, losses=("ce",), epochs=1)
-    training.train(recipe, tmp_path)
+    train(recipe, tmp_path)
     paths = [tmp_path / "ce" / f"history.{kind}" for kind in ("json", "csv")]
     before = [path.read_text() for path in paths]
     paths[0].write_text("[]")
     paths[1].unlink()
     source = load_dataset("synthetic", "train", num_samples=10, size=(33, 40))
-    run = training.Run(recipe, "ce", tmp_path / "ce", source, source)
+    run = Run(recipe, "ce", tmp_path / "ce", source, source)
     assert run.history == json.loads(before[0])
     assert [path.read_text() for path in paths] == before
 
@@ -165,8 +173,8 @@ def test_a_kill_before_the_checkpoint_loses_one_epoch_and_no_row(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "write", killed)
         with pytest.raises(SystemExit):
-            training.train(recipe, tmp_path)
-    training.train(recipe, tmp_path)
+            train(recipe, tmp_path)
+    train(recipe, tmp_path)
     assert [row["epoch"] for row in history_of(tmp_path / "ce")] == [1, 2]
 
 
@@ -183,7 +191,7 @@ def test_bad_options_of_any_loss_claim_nothing(
     tiny_recipe: Recipe, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="Expected"):
-        training.train(dataclasses.replace(tiny_recipe, **change), tmp_path)
+        train(dataclasses.replace(tiny_recipe, **change), tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -192,21 +200,21 @@ def test_the_folder_of_another_recipe_is_refused(
 ) -> None:
     other = dataclasses.replace(tiny_recipe, learning_rate=0.5)
     with pytest.raises(ValueError, match=r"learning_rate: 0.1 there, 0.5 asked for"):
-        training.train(other, finished_run)
+        train(other, finished_run)
 
 
 def test_loss_at_full_resolution(tmp_path: Path, tiny_recipe: Recipe) -> None:
     recipe = dataclasses.replace(
         tiny_recipe, losses=("ls",), epochs=1, loss_stride=1, input_scale=0.5
     )
-    training.train(recipe, tmp_path)
+    train(recipe, tmp_path)
     model = keras.models.load_model(tmp_path / "ls" / "model.keras", compile=False)
     assert model(tf.zeros((1, 33, 40, 3))).shape == (1, 33, 40, 8)
 
 
 def test_load_recipe_needs_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Expected a run folder"):
-        training.load_recipe(tmp_path)
+        load_recipe(tmp_path)
 
 
 def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
@@ -222,7 +230,7 @@ def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
         model_options={"width": 0.05},
         augmentation=Augmentation(crop=(65, 65), scale=(0.5, 1.5), photometric=True),
     )
-    report = training.train(recipe, tmp_path, str(Path(root) / "voc_sample"))
+    report = train(recipe, tmp_path, str(Path(root) / "voc_sample"))
     result = report["evaluation"]["ls"]
     assert result["dataset"] == "voc/val"
     assert len(result["class_iou"]) == 21
@@ -239,7 +247,7 @@ def test_a_run_may_end_inside_an_epoch(
 ) -> None:
     # 3 steps an epoch: one epoch and a step, also when stopped in the second.
     recipe = dataclasses.replace(tiny_recipe, losses=("ce",), iterations=4)
-    training.train(recipe, tmp_path)
+    train(recipe, tmp_path)
     rows = json.loads((tmp_path / "ce" / "history.json").read_text())
     assert [(r["epoch"], r["step"], r["steps"]) for r in rows] == [(1, 3, 3), (2, 4, 1)]
     # No terminal, no bar: what is printed is fit to be kept.
@@ -252,12 +260,12 @@ def test_a_short_end_is_resumed(
     tmp_path: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(tiny_recipe, losses=("ce",), iterations=5)
-    training.train(recipe, tmp_path / "unbroken")
+    train(recipe, tmp_path / "unbroken")
     with monkeypatch.context() as patched:
         interrupt_at(patched, 4)
         with pytest.raises(KeyboardInterrupt):
-            training.train(recipe, tmp_path / "broken")
-    training.train(recipe, tmp_path / "broken")
+            train(recipe, tmp_path / "broken")
+    train(recipe, tmp_path / "broken")
     for a, b in zip(
         weights(tmp_path / "unbroken" / "ce"),
         weights(tmp_path / "broken" / "ce"),
@@ -272,24 +280,24 @@ def test_a_short_end_is_resumed(
 
 def test_losses_can_be_added_to_a_run(tmp_path: Path, tiny_recipe: Recipe) -> None:
     recipe = dataclasses.replace(tiny_recipe, epochs=1)
-    training.train(dataclasses.replace(recipe, losses=("ce",)), tmp_path)
+    train(dataclasses.replace(recipe, losses=("ce",)), tmp_path)
     model = tmp_path / "ce" / "model.keras"
     before = model.stat().st_mtime_ns
-    report = training.train(dataclasses.replace(recipe, losses=("lmp",)), tmp_path)
+    report = train(dataclasses.replace(recipe, losses=("lmp",)), tmp_path)
     assert list(report["evaluation"]) == ["ce", "lmp"]
     assert model.stat().st_mtime_ns == before
-    assert training.load_recipe(tmp_path).losses == ("ce", "lmp")
+    assert load_recipe(tmp_path).losses == ("ce", "lmp")
     with pytest.raises(ValueError, match="epochs: 1 there, 2 asked for"):
-        training.train(tiny_recipe, tmp_path)
+        train(tiny_recipe, tmp_path)
     # With options of its own, which those that are there must not change.
     options = {"lmp": {"ratio": 0.5}}
     other = dataclasses.replace(recipe, losses=("lmp",), loss_options=options)
     with pytest.raises(ValueError, match=r"loss_options: \{\} there"):
-        training._check_same(tmp_path, other)
+        check_same_recipe(tmp_path, other)
     options = {"dice": {"weight": 0.5}}
     other = dataclasses.replace(recipe, losses=("dice",), loss_options=options)
-    training._check_same(tmp_path, other)
-    merged = training._with_earlier_losses(other, tmp_path)
+    check_same_recipe(tmp_path, other)
+    merged = with_earlier_losses(other, tmp_path)
     assert merged.losses == ("ce", "lmp", "dice")
     assert merged.loss_options == options
 
@@ -303,8 +311,8 @@ def test_a_folder_of_an_older_recipe_is_resumed(
     for field in ("name", "schedule", "iterations", "loss_options"):
         del values[field]
     (tmp_path / "config.json").write_text(json.dumps(values))
-    training.train(recipe, tmp_path)
-    assert training.load_recipe(tmp_path) == recipe
+    train(recipe, tmp_path)
+    assert load_recipe(tmp_path) == recipe
 
 
 MULTI_SCALE = {"width": 0.03, "depth": 0.01, "dilation": 1, "dropout": 0.0}
@@ -321,16 +329,16 @@ def test_a_multi_scale_net_is_trained_by_the_sum_of_four_losses(
         iterations=2,
     )
     source = load_dataset("synthetic", "train", **recipe.dataset_options)
-    run = training.Run(recipe, "ls", tmp_path / "x", source, source)
-    images, labels = next(iter(run._batches(0, 1)))
+    run = Run(recipe, "ls", tmp_path / "x", source, source)
+    images, labels = next(iter(run.batches(0, 1)))
     assert len(labels) == 4
     outputs = run.trained(images, training=False)
-    loss = training.build_loss(recipe, "ls", 255)
+    loss = build_loss(recipe, "ls", 255)
     by_hand = sum(float(loss(y, p)) for y, p in zip(labels, outputs, strict=True))
     values = run.trained.evaluate(images, labels, verbose=0, return_dict=True)
     assert values["loss"] == pytest.approx(by_hand, rel=1e-5)
 
-    training.train(recipe, tmp_path)
+    train(recipe, tmp_path)
     (row,) = json.loads((tmp_path / "ls" / "history.json").read_text())
     # The metrics are the fused output's, under their own names; the loss is the sum.
     assert {"mean_iou", "val_mean_iou", "level_set_energy_per_pixel"} <= set(row)
@@ -358,13 +366,13 @@ def test_a_loss_stride_that_is_not_the_nets_raises(
         tiny_recipe, model=model, model_options=options, loss_stride=stride
     )
     with pytest.raises(ValueError, match=f"Expected `loss_stride` {expected}"):
-        training.train(recipe, tmp_path)
+        train(recipe, tmp_path)
     assert not (tmp_path / "config.json").exists()
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_built(name: str, tiny_recipe: Recipe) -> None:
-    loss = training.build_loss(tiny_recipe, name, 255)
+    loss = build_loss(tiny_recipe, name, 255)
     labels = np.array([[[0, 1, 255], [2, 1, 0]]])
     logits = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
     assert np.isfinite(float(loss(labels, logits)))
@@ -377,7 +385,7 @@ def test_what_stands_beside_the_cross_entropy(tiny_recipe: Recipe) -> None:
     def value(name: str, weight: float) -> float:
         options = {name: {"weight": weight}} if name != "ce" else {}
         recipe = dataclasses.replace(tiny_recipe, loss_options=options)
-        return float(training.build_loss(recipe, name, 255)(labels, logits))
+        return float(build_loss(recipe, name, 255)(labels, logits))
 
     plain = value("ce", 0.0)
     for name in ("dice", "lovasz", "boundary", "active_contour"):
@@ -390,4 +398,4 @@ def test_what_stands_beside_the_cross_entropy(tiny_recipe: Recipe) -> None:
 def test_unknown_loss_options_raise(name: str, tiny_recipe: Recipe) -> None:
     recipe = dataclasses.replace(tiny_recipe, loss_options={name: {"sharpness": 1}})
     with pytest.raises(ValueError, match=f"Expected options that '{name}' takes"):
-        training.build_loss(recipe, name, 255)
+        build_loss(recipe, name, 255)

@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_levelset.export.onnx import export_onnx
     from tf_levelset.export.saved_model import export
     from tf_levelset.models.safe_loading import load_keras
-    from tf_levelset.training.run import CLASSES_FILE
-    from tf_levelset.training.run_folder import read_class_names
+    from tf_levelset.training.run_folder import CLASSES_FILE, read_class_names
 
     path: Path = options.model
     if path.is_dir():

@@ -10,8 +10,9 @@ from tf_levelset.datasets import Source, load_dataset
 from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import PRESETS, DenseCRF, refined
 from tf_levelset.inference.predictor import Predictor, load_predictors
-from tf_levelset.training.recipe import DEFAULTS, RECIPES, Recipe
-from tf_levelset.training.run import load_recipe
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import DEFAULTS, RECIPES
+from tf_levelset.training.run_folder import load_recipe
 
 
 def recipe_for(path: Path, dataset: str | None) -> Recipe:

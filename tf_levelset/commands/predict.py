@@ -125,8 +125,7 @@ def _tiling(options: argparse.Namespace) -> Tiling | None:
 def _palette(model: Path, num_classes: int) -> np.ndarray:
     """Returns the colours of the run that a model belongs to, or VOC's."""
     from tf_levelset.datasets.voc import voc_palette
-    from tf_levelset.training.run import PALETTE_FILE
-    from tf_levelset.training.run_folder import read_palette
+    from tf_levelset.training.run_folder import PALETTE_FILE, read_palette
 
     for folder in (model, *model.resolve().parents[:3]):
         if (folder / PALETTE_FILE).exists():

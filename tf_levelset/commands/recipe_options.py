@@ -11,7 +11,8 @@ from typing import Any
 from tf_levelset.files import read_json
 from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES
-from tf_levelset.training.recipe import DEFAULTS, RECIPES, Recipe, with_model
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import DEFAULTS, RECIPES, with_model
 
 _GROUPS = {
     "model_options": ("width", "depth", "dilation", "dropout", "batch_norm", "weights"),

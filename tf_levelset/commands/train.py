@@ -331,7 +331,8 @@ def run(options: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from tf_levelset.training.distribution import strategy_named
-    from tf_levelset.training.run import CheckpointOptions, train
+    from tf_levelset.training.run import CheckpointOptions
+    from tf_levelset.training.train import train
 
     recipe = recipe_of(options)
     # The images of a batch are loaded in parallel: threads within one only compete.
@@ -358,8 +359,8 @@ def _run_smoke(options: argparse.Namespace, recipe: Recipe) -> None:
     """Runs the smoke test of a recipe in a temporary folder."""
     import tempfile
 
-    from tf_levelset.training.recipe import smoke
-    from tf_levelset.training.run import train
+    from tf_levelset.training.recipes import smoke
+    from tf_levelset.training.train import train
 
     for name in ("data_dir", "output", "distribute"):
         if getattr(options, name) is not None:

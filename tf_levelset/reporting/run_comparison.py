@@ -10,12 +10,14 @@ from typing import Any
 
 from tf_levelset.inference.evaluation import TRIMAP_WIDTHS
 from tf_levelset.training.recipe import PLACES, Recipe
-from tf_levelset.training.run import CLASSES_FILE, load_recipe, training_seconds
 from tf_levelset.training.run_folder import (
+    CLASSES_FILE,
+    load_recipe,
     read_class_names,
     read_evaluation,
     read_history,
     read_versions,
+    training_seconds,
 )
 
 NOTHING = "–"

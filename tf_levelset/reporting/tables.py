@@ -11,9 +11,13 @@ from tf_levelset.checks import is_number, is_whole
 from tf_levelset.inference.crf import PRESETS
 from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES, Row, Table
-from tf_levelset.training.recipe import PLACES, RECIPES, Recipe
-from tf_levelset.training.run import load_recipe
-from tf_levelset.training.run_folder import read_evaluation, read_evaluations
+from tf_levelset.training.recipe import PLACES, Recipe
+from tf_levelset.training.recipes import RECIPES
+from tf_levelset.training.run_folder import (
+    load_recipe,
+    read_evaluation,
+    read_evaluations,
+)
 
 NOT_RUN = "not run"
 

@@ -1,7 +1,24 @@
-"""What run folders hold, read back: a file that is not a run's is named."""
+"""The files of a run folder, by name, and how they are read back.
+
+A run folder holds
+
+    config.json                 the recipe
+    report.json  report.md  panel.png        the losses side by side
+    verified.json               the state of the data set's files when they were checked
+    ce/  ls/  …                 one folder per loss:
+        checkpoint/             everything that training changes, to resume from
+        history.csv  history.json            one row per epoch
+        events/                 TensorBoard's files, with images
+        model.keras             from an image to logits of its size
+        classes.json  palette.json           names and colours of the classes
+        evaluation.json         scores at the original size of the images
+        export/1/               the SavedModel
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,42 +26,120 @@ import numpy as np
 
 from tf_levelset.checks import is_number, is_whole
 from tf_levelset.files import read_json
+from tf_levelset.training.recipe import Recipe
+
+CONFIG_FILE = "config.json"
+VERIFIED_FILE = "verified.json"
+MODEL_FILE = "model.keras"
+CLASSES_FILE, PALETTE_FILE = "classes.json", "palette.json"
 
 SCORES = (
     *("mean_iou", "pixel_accuracy", "boundary_iou", "small_object_recall"),
     "level_set_energy",
 )
-"""Fields of an evaluation that are a number, or None where there is none."""
+"""Fields of an evaluation that hold a number, or None if there is none."""
 
 SCORES_BY_NAME = ("class_iou", "class_boundary_iou", "trimap_mean_iou")
-"""Fields that hold one for each class, or each width."""
+"""Fields of an evaluation that hold a score per class, or per trimap width."""
 
 PLACE = ("epoch", "step", "seconds")
-"""What every row of a history has, beside its values."""
+"""Fields that every row of a history has."""
+
+# --- The recipe ---
+
+
+def load_recipe(run_dir: Path) -> Recipe:
+    """Reads the recipe of a run folder.
+
+    Raises:
+        FileNotFoundError: If the folder has no config.json.
+        ValueError: If its config.json is not a recipe.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Expected a run folder with a config.json. Received: {run_dir}"
+        )
+    return Recipe.from_json(read_json(path))
+
+
+def check_same_recipe(run_dir: Path, recipe: Recipe) -> None:
+    """Raises `ValueError` if the folder holds the run of another recipe.
+
+    The losses may differ, because each has its own folder; the options of losses that
+    both recipes train must be equal.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        # Fields that the file lacks get their default values.
+        found = load_recipe(run_dir).to_json()
+    except ValueError as error:
+        raise ValueError(
+            f"Expected {path} to be the recipe of a run, to resume it. Received: "
+            f"another file ({error}). Choose a new folder, or remove that one."
+        ) from error
+    wanted = recipe.to_json()
+    common = set(wanted.pop("losses")) & set(found.pop("losses"))
+    for values in (wanted, found):
+        options = values["loss_options"]
+        values["loss_options"] = {k: v for k, v in options.items() if k in common}
+    changes = [
+        f"{key}: {found[key]!r} there, {wanted[key]!r} asked for"
+        for key in sorted(wanted)
+        if wanted[key] != found[key]
+    ]
+    if changes:
+        raise ValueError(
+            f"Expected the recipe that the run in {run_dir} was started with, to "
+            f"resume it. Received: another one ({'; '.join(changes)}). Choose a new "
+            "folder, or remove that one."
+        )
+
+
+def with_earlier_losses(recipe: Recipe, run_dir: Path) -> Recipe:
+    """Returns the recipe with the losses that the folder holds already added to it."""
+    if not (run_dir / CONFIG_FILE).exists():
+        return recipe
+    earlier = load_recipe(run_dir)
+    return dataclasses.replace(
+        recipe,
+        losses=tuple(dict.fromkeys([*earlier.losses, *recipe.losses])),
+        loss_options={**earlier.loss_options, **recipe.loss_options},
+    )
+
+
+# --- Histories and evaluations ---
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Reads a history: rows of numbers.
+    """Reads a history: one row of numbers per epoch.
 
     Raises:
-        ValueError: for a file that is none.
+        ValueError: If the file holds something else.
     """
     rows = read_json(path)
-    sound = isinstance(rows, list) and all(
+    is_history = isinstance(rows, list) and all(
         isinstance(row, dict)
         and set(PLACE) <= set(row)
         and all(map(is_number, row.values()))
         for row in rows
     )
-    _require(path, sound, "a history, rows of numbers", rows)
+    _require(path, is_history, "a history, rows of numbers", rows)
     return rows
 
 
+def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
+    """Returns the time that the epochs of a history took, without validation."""
+    return round(sum(row["seconds"] for row in history), 1)
+
+
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """Reads an evaluation, as `evaluation.evaluate` returns it.
+    """Reads an evaluation, as `tf_levelset.inference.evaluation.evaluate` returns it.
 
     Raises:
-        ValueError: for a file that is none.
+        ValueError: If the file holds something else.
     """
     return checked_evaluation(path, read_json(path))
 
@@ -53,7 +148,7 @@ def read_evaluations(path: Path) -> dict[str, dict[str, Any]]:
     """Reads evaluations by the names of their losses.
 
     Raises:
-        ValueError: for a file that has none.
+        ValueError: If the file holds something else.
     """
     values = read_json(path)
     _require(path, isinstance(values, dict), "evaluations by their losses", values)
@@ -61,60 +156,20 @@ def read_evaluations(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def checked_evaluation(path: Path, values: Any) -> dict[str, Any]:
-    """Returns an evaluation that was read from a path, or raises `ValueError`."""
-    sound = (
+    """Returns `values`, which were read from `path`, if they are an evaluation.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    is_evaluation = (
         isinstance(values, dict)
         and isinstance(values.get("dataset"), str)
         and is_whole(values.get("images"))
         and all(_is_score(values.get(name)) for name in SCORES)
         and all(_are_scores(values.get(name, {})) for name in SCORES_BY_NAME)
     )
-    _require(path, sound, "an evaluation", values)
+    _require(path, is_evaluation, "an evaluation", values)
     return values
-
-
-def read_class_names(path: Path) -> list[str]:
-    """Reads names of classes.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    names = read_json(path)
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    _require(path, texts, "names of classes", names)
-    return names
-
-
-def read_palette(path: Path) -> np.ndarray:
-    """Reads colours, uint8 (C, 3).
-
-    Raises:
-        ValueError: for anything else.
-    """
-    rows = read_json(path)
-    sound = isinstance(rows, list) and all(
-        isinstance(row, list)
-        and len(row) == 3
-        and all(is_whole(value) and 0 <= value <= 255 for value in row)
-        for row in rows
-    )
-    _require(path, sound, "colours [red, green, blue]", rows)
-    return np.array(rows, np.uint8).reshape(-1, 3)
-
-
-def read_versions(path: Path) -> dict[str, str]:
-    """Reads the versions that a report was written with; it may have none.
-
-    Raises:
-        ValueError: for a file that is no report.
-    """
-    report = read_json(path)
-    versions = report.get("versions", {}) if isinstance(report, dict) else None
-    sound = isinstance(versions, dict) and all(
-        isinstance(text, str) for text in versions.values()
-    )
-    _require(path, sound, "a run's report", report)
-    return versions or {}
 
 
 def _is_score(value: Any) -> bool:
@@ -125,6 +180,53 @@ def _are_scores(values: Any) -> bool:
     return isinstance(values, dict) and all(map(_is_score, values.values()))
 
 
-def _require(path: Path, sound: bool, what: str, values: Any) -> None:
-    if not sound:
-        raise ValueError(f"Expected {what} in {path}. Received: {values!r:.200}")
+# --- Classes, colours and versions ---
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Reads the names of classes.
+
+    Raises:
+        ValueError: If the file holds something else.
+    """
+    names = read_json(path)
+    are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    _require(path, are_names, "names of classes", names)
+    return names
+
+
+def read_palette(path: Path) -> np.ndarray:
+    """Reads the colours of classes, uint8 of shape (C, 3).
+
+    Raises:
+        ValueError: If the file holds something else.
+    """
+    rows = read_json(path)
+    is_palette = isinstance(rows, list) and all(
+        isinstance(row, list)
+        and len(row) == 3
+        and all(is_whole(value) and 0 <= value <= 255 for value in row)
+        for row in rows
+    )
+    _require(path, is_palette, "colours [red, green, blue]", rows)
+    return np.array(rows, np.uint8).reshape(-1, 3)
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """Reads the versions that a report was written with, if it names them.
+
+    Raises:
+        ValueError: If the file is not a report.
+    """
+    report = read_json(path)
+    versions = report.get("versions", {}) if isinstance(report, dict) else None
+    is_report = isinstance(versions, dict) and all(
+        isinstance(text, str) for text in versions.values()
+    )
+    _require(path, is_report, "the report of a run", report)
+    return versions or {}
+
+
+def _require(path: Path, condition: bool, expected: str, values: Any) -> None:
+    if not condition:
+        raise ValueError(f"Expected {expected} in {path}. Received: {values!r:.200}")
