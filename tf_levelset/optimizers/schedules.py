@@ -1,10 +1,17 @@
-"""Learning rates over a run, by the names that recipes use."""
+"""Learning rate schedules, by the names that recipes use.
+
+Keras is loaded with the first schedule, not with this file: the command line lists the
+names.
+"""
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
 
 from tf_levelset.checks import is_number
+
+if TYPE_CHECKING:
+    import keras
 
 SCHEDULES = ("poly", "step", "constant")
 
@@ -21,17 +28,17 @@ def schedule(
     """Returns a learning rate for `keras.optimizers`.
 
     Args:
-        name: "poly", learning_rate · (1 − step/steps)^power (Kim et al. 2019,
-            Section 4.2); "step", learning_rate · gamma^⌊step/step_size⌋, as DeepLab's
-            first version; or "constant".
-        learning_rate: at the first step, positive.
-        steps: number of steps of the run.
-        power: of "poly", zero or more.
-        step_size: of "step": the number of steps between two falls, positive.
-        gamma: of "step": the factor of a fall, positive.
+        name: "poly" for learning_rate · (1 − step/steps)^power (Kim et al. 2019,
+            Section 4.2); "step" for learning_rate · gamma^⌊step/step_size⌋, as in
+            DeepLab's first version; or "constant".
+        learning_rate: Learning rate of the first step, positive.
+        steps: Number of steps of the run.
+        power: Exponent of "poly", zero or more.
+        step_size: Number of steps between two drops of "step", positive.
+        gamma: Factor of each drop of "step", positive.
 
     Raises:
-        ValueError: for an unknown name, or a number out of range.
+        ValueError: If the name is unknown or a number is out of range.
     """
     if name not in SCHEDULES:
         raise ValueError(f"Expected a schedule of {SCHEDULES}. Received: {name!r}")
@@ -43,14 +50,14 @@ def schedule(
         )
     if not (is_number(power) and power >= 0):
         raise ValueError(f"Expected `power` to be zero or more. Received: {power!r}")
-    # TensorFlow takes no integers beyond 64 bits, and casts all to float anyway.
+    from keras.optimizers.schedules import ExponentialDecay, PolynomialDecay
+
+    # TensorFlow rejects integers of more than 64 bits, and casts to float anyway.
     learning_rate, power, gamma = float(learning_rate), float(power), float(gamma)
     if name == "constant":
         return learning_rate
     if name == "step":
-        return keras.optimizers.schedules.ExponentialDecay(
-            learning_rate, float(step_size), gamma, staircase=True
-        )
-    return keras.optimizers.schedules.PolynomialDecay(
+        return ExponentialDecay(learning_rate, float(step_size), gamma, staircase=True)
+    return PolynomialDecay(
         learning_rate, float(steps), end_learning_rate=0.0, power=power
     )
