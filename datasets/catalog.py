@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tf_levelset.checks import call_with_options, expect
+from tf_levelset.lazy import loader
 
 if TYPE_CHECKING:
     from tf_levelset.datasets.pipeline import Source
@@ -25,6 +26,8 @@ FILES = {
 }
 """The file of each data set, which holds a function of the same name. A function
 without the argument `data_dir` makes a data set without files."""
+
+_module = loader("tf_levelset.datasets", {file: f".{file}" for file in FILES.values()})
 
 
 def list_datasets() -> tuple[str, ...]:
@@ -59,15 +62,13 @@ def load_dataset(
         >>> load_dataset("synthetic", "val", num_samples=2).class_names[:2]
         ('background', 'ellipse')
     """
-    from tf_levelset import datasets
-
     for option, value in {"data_dir": data_dir, **options}.items():
         if option.endswith(("_dir", "_file")):
             is_path = value is None or isinstance(value, str | os.PathLike)
             expect(is_path, f"`{option}` to be a path", value)
     known = list_datasets()
     expect(name in known, f"`name` to be one of {known}", name)
-    function = getattr(getattr(datasets, FILES[name]), FILES[name])
+    function = getattr(_module(FILES[name]), FILES[name])
     if "data_dir" not in inspect.signature(function).parameters:
         absent = f"no `data_dir` for {name!r}, which has no files"
         expect(data_dir is None, absent, data_dir)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.paired_files import paired_files_source
 from tf_levelset.datasets.pipeline import Source
@@ -100,14 +101,9 @@ def cityscapes(
             of labels is missing.
         ValueError: If `split` or `labels` is unknown.
     """
-    for name, value, known in (
-        ("split", split, SPLITS),
-        ("labels", labels, LABEL_FILES),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"Expected `{name}` to be one of {known}. Received: {value!r}"
-            )
+    expect(split in SPLITS, f"`split` to be one of {SPLITS}", split)
+    known = labels in LABEL_FILES
+    expect(known, f"`labels` to be one of {LABEL_FILES}", labels)
     image_dir = Path(data_dir, "leftImg8bit", split)
     label_dir, label_end = Path(data_dir, "gtFine", split), f"_gtFine_{labels}.png"
     samples = _find_samples(image_dir, _IMAGE_END)

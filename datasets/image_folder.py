@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.faults import Fault
 from tf_levelset.datasets.files.labels import (
@@ -100,10 +101,7 @@ def image_folder(
             missing.
         ValueError: If the list of classes is malformed or an argument out of range.
     """
-    if not 0 < val_fraction < 1:
-        raise ValueError(
-            f"Expected `val_fraction` in (0, 1). Received: {val_fraction!r}"
-        )
+    expect(0 < val_fraction < 1, "`val_fraction` in (0, 1)", val_fraction)
     root = Path(data_dir)
     class_list = _read_classes(root, classes)
     found, faults = _pairs(root, root / images, root / masks)
@@ -132,14 +130,10 @@ def _read_classes(root: Path, classes: Classes) -> ClassList:
     """Reads the argument `classes` of `image_folder`."""
     if isinstance(classes, str):
         return class_list(_entries(root / classes), str(root / classes))
-    values: Mapping[str, int | Sequence[int]] = (
-        classes if isinstance(classes, Mapping) else {}
-    )
-    return class_list([_entry(name, values.get(name, ())) for name in classes])
-
-
-def _entry(name: str, value: int | Sequence[int]) -> Entry:
-    return name, (value,) if isinstance(value, int) else tuple(value)
+    if not isinstance(classes, Mapping):
+        return class_list([(name, ()) for name in classes])
+    values = [(v,) if isinstance(v, int) else tuple(v) for v in classes.values()]
+    return class_list(list(zip(classes, values, strict=True)))
 
 
 def _entries(path: Path) -> list[Entry]:
@@ -158,13 +152,9 @@ def _entries(path: Path) -> list[Entry]:
         values = _trailing_integers(words)
         name = " ".join(words[: len(words) - len(values)])
         if not name or len(values) not in (0, 1, 3):
-            wrong.append(f"line {number}: {line.strip()!r}")
+            wrong.append(f"line {number}: {line.strip()}")
         entries.append((name, values))
-    if wrong:
-        raise ValueError(
-            f"Expected lines NAME, NAME ID or NAME RED GREEN BLUE in {path}. "
-            f"Received: {'; '.join(wrong)}"
-        )
+    expect(not wrong, f"lines NAME, NAME ID or NAME RED GREEN BLUE in {path}", wrong)
     return entries
 
 
@@ -210,7 +200,7 @@ def _check_entries(entries: Sequence[Entry], where: str) -> None:
     names = [name for name, _ in entries if name != VOID]
     values = [v for _, v in entries if v]
     wrong = [
-        *(f"{n!r} twice" for n in dict.fromkeys(names) if names.count(n) > 1),
+        *(f"{n} twice" for n in dict.fromkeys(names) if names.count(n) > 1),
         *(f"{list(v)} twice" for v in dict.fromkeys(values) if values.count(v) > 1),
         *(f"{list(v)}, not in [0, 255]" for v in values if not _are_bytes(v)),
     ]
@@ -219,11 +209,8 @@ def _check_entries(entries: Sequence[Entry], where: str) -> None:
         wrong.append(f"entries with {sorted(lengths)} values")
     if not 2 <= len(names) <= IGNORE_CLASS:
         wrong.append(f"{len(names)} classes")
-    if wrong:
-        raise ValueError(
-            f"Expected 2 to {IGNORE_CLASS} classes, all with ids, all with colours "
-            f"or all without, each once, in {where}. Received: {'; '.join(wrong)}"
-        )
+    expected = f"2 to {IGNORE_CLASS} classes, all with ids, all with colours or all"
+    expect(not wrong, f"{expected} without, each once, in {where}", wrong)
 
 
 def _are_bytes(values: Sequence[int]) -> bool:
@@ -246,13 +233,13 @@ def _pairs(
     found, first = _files(images, IMAGE_SUFFIXES, "image")
     labels, second = _files(masks, MASK_SUFFIXES, "mask")
     faults = [*first, *second]
-    for name in sorted(found.keys() - labels.keys()):
-        expected = masks / f"{name}{MASK_SUFFIXES[0]}"
-        message = f"Expected its mask, such as {expected}. Received: none"
-        faults.append(Fault(str(found[name]), message, missing=True))
-    for name in sorted(labels.keys() - found.keys()):
-        message = f"Expected its image in {images}. Received: none"
-        faults.append(Fault(str(labels[name]), message, missing=True))
+    for name in sorted(found.keys() ^ labels.keys()):
+        expected = f"mask, such as {masks / name}{MASK_SUFFIXES[0]}"
+        if name in labels:
+            expected = f"image in {images}"
+        path = str(found.get(name) or labels[name])
+        message = f"Expected its {expected}. Received: none"
+        faults.append(Fault(path, message, missing=True))
     both = found.keys() & labels.keys()
     return {name: (found[name], labels[name]) for name in both}, faults
 
@@ -300,11 +287,8 @@ def _of_split(
             f"Expected a list of {split!r} at {lists[split]}, since there are others. "
             "Received: no such file"
         )
-    if split not in BY_FRACTION:
-        raise ValueError(
-            f"Expected `split` to be one of {BY_FRACTION} or to have a list "
-            f"{lists[split]}. Received: {split!r}"
-        )
+    expected = f"`split` to be one of {BY_FRACTION} or to have a list {lists[split]}"
+    expect(split in BY_FRACTION, expected, split)
     held_out = _held_out(names, val_fraction, seed)
     return [n for n in names if (n in held_out) == (split == "val")], []
 
@@ -350,10 +334,7 @@ def _read_list(path: Path) -> list[str]:
 
 def _held_out(names: Sequence[str], fraction: float, seed: int) -> set[str]:
     """Chooses names by their digests, so that few change sides when files are added."""
-    if len(names) < 2:
-        raise ValueError(
-            f"Expected at least 2 images, to split them. Received: {len(names)}"
-        )
+    expect(len(names) >= 2, "at least 2 images, to split them", len(names))
     count = min(len(names) - 1, max(1, round(fraction * len(names))))
 
     def digest(name: str) -> bytes:

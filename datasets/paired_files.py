@@ -6,11 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.faults import (
     Fault,
@@ -72,15 +72,12 @@ def paired_files_source(
     """
     images = [os.fspath(path) for path in image_paths]
     labels = None if label_paths is None else [os.fspath(path) for path in label_paths]
-    if labels is not None and len(images) != len(labels):
-        raise ValueError(
-            f"Expected as many label files as images in {name!r}. "
-            f"Received: {len(images)} images and {len(labels)} label files"
-        )
+    count, label_count = len(images), len(images if labels is None else labels)
+    as_many = f"{count} label files, as many as images, in {name!r}"
+    expect(label_count == count, as_many, label_count)
     if not images and faults:
         raise error_of(name, faults)
-    if not images:
-        raise ValueError(f"Expected {name!r} to have at least 1 image. Received: 0")
+    expect(count >= 1, f"{name!r} to have at least 1 image", count)
     reader = ClassReader(read_labels, label_ids, len(class_names))
     inspect = _inspector(images, labels, reader, len(class_names))
     files = (*images, *(labels or ()))
@@ -103,41 +100,31 @@ def _loader(
     images: Sequence[str], labels: Sequence[str] | None, reader: ClassReader
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns the function that loads a sample by its index."""
-    image_table, label_table = tf.constant(images), tf.constant(labels or images)
+    table = tf.constant(images)
 
-    def read_classes(label_path: Any, image_path: Any, shape: np.ndarray) -> np.ndarray:
-        path = _text(label_path)
+    def read_classes(index: np.ndarray, shape: np.ndarray) -> np.ndarray:
+        if labels is None:
+            return np.full(shape[:2], IGNORE_CLASS, np.uint8)
+        image_path, path = images[int(index)], labels[int(index)]
         ids = reader.ids(path)
         size = tuple(np.asarray(shape)[:2].tolist())
         if ids.shape != size:
             raise ValueError(
-                f"Expected labels of the size of their image, {size} in "
-                f"{_text(image_path)}. Received: {ids.shape} in {path}"
+                f"Expected labels of the size of their image, {size} in {image_path}. "
+                f"Received: {ids.shape} in {path}"
             )
         return reader.classes(ids, path)
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image_path = image_table[index]
-        image = read_image(image_path)
-        if labels is None:
-            void = tf.constant(IGNORE_CLASS, tf.uint8)
-            return image, tf.fill(tf.shape(image)[:2], void)
+        image = read_image(table[index])
         # Not stateful, since it is a function of the files: under op determinism
         # TensorFlow would run a stateful function on a single thread.
         classes = tf.numpy_function(
-            read_classes,
-            [label_table[index], image_path, tf.shape(image)],
-            tf.uint8,
-            stateful=False,
+            read_classes, [index, tf.shape(image)], tf.uint8, stateful=False
         )
         return image, tf.ensure_shape(classes, (None, None))
 
     return load
-
-
-def _text(path: Any) -> str:
-    """Returns a path from TensorFlow: bytes in a graph, an array of them eagerly."""
-    return os.fsdecode(np.asarray(path).item())
 
 
 def _inspector(

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.matlab import read_variable
 from tf_levelset.datasets.paired_files import paired_files_source
@@ -68,8 +69,7 @@ def pascal_context(
         FileNotFoundError: If a folder, a list or a listed file is missing.
         ValueError: If `split` is unknown.
     """
-    if split not in SPLITS:
-        raise ValueError(f"Expected `split` to be one of {SPLITS}. Received: {split!r}")
+    expect(split in SPLITS, f"`split` to be one of {SPLITS}", split)
     places = ("", "VOC2010", "VOCdevkit/VOC2010")
     root = find_folder(data_dir, places, "JPEGImages", "VOC's")
     own_dir = context_dir or data_dir

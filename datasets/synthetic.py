@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.augmentation import is_size
 from tf_levelset.datasets.pipeline import Source
@@ -69,21 +70,15 @@ def synthetic(
     Raises:
         ValueError: If an argument is out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(
-            f"Expected `split` to be one of {tuple(SPLITS)}. Received: {split!r}"
-        )
-    if not is_size(size) or min(size) < _MIN_SIDE:
-        raise ValueError(
-            f"Expected `size` to be (height, width) of at least {_MIN_SIDE} each. "
-            f"Received: {size!r}"
-        )
-    if seed < 0:
-        raise ValueError(f"Expected `seed` to be at least 0. Received: {seed}")
-    if not 2 <= num_classes <= IGNORE_CLASS:
-        raise ValueError(
-            f"Expected `num_classes` in [2, {IGNORE_CLASS}]. Received: {num_classes}"
-        )
+    expect(split in SPLITS, f"`split` to be one of {tuple(SPLITS)}", split)
+    expect(
+        is_size(size) and min(size) >= _MIN_SIDE,
+        f"`size` to be (height, width) of at least {_MIN_SIDE} each",
+        size,
+    )
+    expect(seed >= 0, "`seed` to be at least 0", seed)
+    in_range = 2 <= num_classes <= IGNORE_CLASS
+    expect(in_range, f"`num_classes` in [2, {IGNORE_CLASS}]", num_classes)
     if num_samples is None:
         num_samples = _DEFAULT_NUM_SAMPLES[split]
 
@@ -125,9 +120,9 @@ def draw_scene(
     background = rng.uniform(40, 215, 3)
     image = _texture(rng, size, background)
     labels = np.zeros(size, np.uint8)
-    for label in _object_classes(rng, num_classes):
+    for label in object_classes(rng, num_classes):
         mask = np.zeros(size, np.uint8)
-        _SHAPES[_shape(label)](mask, rng)
+        shape_of(label)(mask, rng)
         left, top, width, height = cv2.boundingRect(mask)
         if not width:  # the shape lies outside the image
             continue
@@ -141,13 +136,13 @@ def draw_scene(
     return noisy.clip(0, 255).astype(np.uint8), labels
 
 
-def _object_classes(rng: np.random.Generator, num_classes: int) -> list[int]:
+def object_classes(rng: np.random.Generator, num_classes: int) -> list[int]:
     """Returns the classes of a scene's objects, from back to front.
 
     Large shapes tend to be behind, since they would hide the thin ones.
     """
-    big = [c for c in range(1, num_classes) if _shape(c) not in _THIN]
-    thin = [c for c in range(1, num_classes) if _shape(c) in _THIN]
+    big = [c for c in range(1, num_classes) if shape_of(c) not in _THIN]
+    thin = [c for c in range(1, num_classes) if shape_of(c) in _THIN]
     drawn = rng.choice(big, size=rng.integers(3, 7)).tolist()
     in_front = rng.choice(thin, size=rng.integers(2, 5)).tolist() if thin else []
     depth = [(rng.uniform(0.0, 1.0), label) for label in drawn]
@@ -155,23 +150,22 @@ def _object_classes(rng: np.random.Generator, num_classes: int) -> list[int]:
     return [label for _, label in sorted(depth)]
 
 
-def _shape(label: int) -> int:
-    """Returns the shape of a class, 1 to 7; beyond class 7 they repeat."""
-    return (label - 1) % (len(CLASSES) - 1) + 1
+def shape_of(label: int) -> Callable[[np.ndarray, np.random.Generator], None]:
+    """Returns the function that draws a class; beyond class 7 the shapes repeat."""
+    return SHAPES[(label - 1) % len(SHAPES)]
 
 
 def _class_name(label: int) -> str:
     names = tuple(CLASSES)
     if label < len(names):
         return names[label]
-    return f"{names[_shape(label)]} {(label - 1) // (len(names) - 1) + 1}"
+    turn, shape = divmod(label - 1, len(SHAPES))
+    return f"{names[1 + shape]} {turn + 1}"
 
 
 def _class_color(label: int) -> tuple[int, int, int]:
     colors = tuple(CLASSES.values())
-    return (
-        colors[label] if label < len(colors) else tuple(voc_palette()[label].tolist())
-    )
+    return colors[label] if label < len(colors) else tuple(voc_palette()[label])
 
 
 def _color(rng: np.random.Generator, label: int, background: np.ndarray) -> np.ndarray:
@@ -252,16 +246,9 @@ def _fence(mask: np.ndarray, rng: np.random.Generator) -> None:
         cv2.line(mask, (left, row), (left + width, row), 1, thickness)
 
 
-_SHAPES: dict[int, Callable[[np.ndarray, np.random.Generator], None]] = {
-    1: _ellipse,
-    2: _polygon,
-    3: _pole,
-    4: _ring,
-    5: _star,
-    6: _dots,
-    7: _fence,
-}
-_THIN = (3, 6, 7)
+# In the order of `CLASSES`, of which the first is background.
+SHAPES = (_ellipse, _polygon, _pole, _ring, _star, _dots, _fence)
+_THIN = (_pole, _dots, _fence)
 
 
 def _fill(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.labels import (
     LABEL_FORMATS,
@@ -63,8 +64,7 @@ def voc(
         FileNotFoundError: If a folder, a list or a listed file is missing.
         ValueError: If `split` is unknown, or `sbd_dir` is missing for `"trainaug"`.
     """
-    if split not in SPLITS:
-        raise ValueError(f"Expected `split` to be one of {SPLITS}. Received: {split!r}")
+    expect(split in SPLITS, f"`split` to be one of {SPLITS}", split)
     places = ("", "VOC2012", "VOCdevkit/VOC2012")
     root = find_folder(data_dir, places, "JPEGImages", "VOC's")
     if split == "trainaug":
@@ -139,13 +139,9 @@ def _read_sbd_labels(path: str) -> np.ndarray:
     return struct["Segmentation"].item()
 
 
-def _voc_colors() -> dict[tuple[int, int, int], int]:
-    palette = voc_palette()
-    labels = [*range(len(CLASSES)), IGNORE_CLASS]
-    return {tuple(palette[label].tolist()): label for label in labels}
-
-
-_read_colors = color_label_reader(_voc_colors())
+_read_colors = color_label_reader(
+    {tuple(voc_palette()[i].tolist()): i for i in (*range(len(CLASSES)), IGNORE_CLASS)}
+)
 
 
 # --- Folders and lists ---
@@ -158,10 +154,7 @@ def _trainaug(
 ) -> tuple[tuple[str, ...], list[Path], list[Path]]:
     """Returns the ids, image files and label files of trainaug."""
     if sbd_dir is None:
-        raise ValueError(
-            "Expected `sbd_dir`, the folder of SBD, for split 'trainaug'. "
-            "Received: sbd_dir=None"
-        )
+        raise ValueError("Expected `sbd_dir` for split 'trainaug'. Received: None")
     places = ("", "dataset", "benchmark_RELEASE/dataset")
     sbd = find_folder(sbd_dir, places, "cls", "SBD's")
     voc_train = set(read_ids(_list_path(root, "train")))

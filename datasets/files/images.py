@@ -39,11 +39,9 @@ def decode_image(content: tf.Tensor) -> tf.Tensor:
     is_png = tf.strings.substr(start, 0, 8) == PNG_START
     # A chunk before the header could state another size than the decoded one.
     has_header = tf.strings.substr(start, 8, 8) == PNG_HEADER
-    places = tf.io.decode_raw(tf.strings.substr(start, 16, 8), tf.uint8)
-    places = tf.cast(tf.reshape(places, (2, 4)), tf.int64)
-    size = tf.linalg.matvec(
-        places, tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
-    )
+    size = tf.strings.substr(start, 16, 8)
+    size = tf.io.decode_raw(size, tf.int32, little_endian=False)
+    size = tf.cast(tf.bitcast(size, tf.uint32), tf.int64)
     pixels = tf.where(is_png, tf.reduce_prod(size), 0)
     # TensorFlow would decode all frames of an animation to return the first. It limits
     # the size of a JPEG itself, and a BMP file is as large as its image.

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.faults import message_of
 
@@ -120,14 +121,15 @@ class ClassReader:
         num_classes: int,
     ) -> None:
         self._read_labels = read_labels
-        self._table = _table(label_ids, num_classes)
-        # A value that is no class marks the bytes without a meaning; 255 classes and
-        # void leave none.
-        unused = set(range(IGNORE_CLASS)).difference(self._table.tolist())
-        self._mark = min(unused, default=None)
-        known = np.flatnonzero(self._table[:256] >= 0)
-        self._classes_of_bytes = np.full(256, self._mark or 0, dtype=np.uint8)
-        self._classes_of_bytes[known] = self._table[known]
+        if not label_ids:
+            label_ids = {**{c: c for c in range(num_classes)}, 255: IGNORE_CLASS}
+        known = {*range(num_classes), IGNORE_CLASS}
+        wrong = {i: c for i, c in label_ids.items() if i < 0 or c not in known}
+        expected = f"classes in [0, {num_classes}) or {IGNORE_CLASS}"
+        expect(not wrong, f"ids of at least 0 that stand for {expected}", wrong)
+        # The class of each id, and −1 for ids without a meaning.
+        self._table = np.full(max(256, max(label_ids) + 1), -1, np.int16)
+        self._table[list(label_ids)] = list(label_ids.values())
 
     def ids(self, path: str) -> np.ndarray:
         """Reads the ids in a file, integers (H, W).
@@ -153,38 +155,14 @@ class ClassReader:
         Raises:
             ValueError: If an id means neither a class nor void; it names the file.
         """
-        if ids.dtype == np.uint8 and self._mark is not None:
-            classes = cv2.LUT(ids, self._classes_of_bytes)
-            if not (classes == self._mark).any():
-                return classes
-        inside = (ids >= 0) & (ids < len(self._table))
-        classes = self._table[np.where(inside, ids, 0)]
-        unknown = np.unique(ids[~inside | (classes < 0)])
-        if unknown.size:
-            raise ValueError(
-                f"Expected only label ids of a class or of void in {path}. "
-                f"Received: {unknown[:10].tolist()}"
-            )
+        if ids.dtype == np.uint8:  # OpenCV is the fastest
+            classes = cv2.LUT(ids, self._table[:256])
+        else:
+            inside = (ids >= 0) & (ids < len(self._table))
+            classes = np.where(inside, self._table[np.where(inside, ids, 0)], -1)
+        unknown = np.unique(ids[classes < 0])[:10].tolist()
+        expect(not unknown, f"only label ids of a class or of void in {path}", unknown)
         return classes.astype(np.uint8)
-
-
-def _table(label_ids: Mapping[int, int] | None, num_classes: int) -> np.ndarray:
-    """Returns int32 (largest id + 1,): the class or 255, −1 for ids without meaning."""
-    if not label_ids:
-        label_ids = {**{c: c for c in range(num_classes)}, IGNORE_CLASS: IGNORE_CLASS}
-    wrong = {
-        i: c
-        for i, c in label_ids.items()
-        if i < 0 or not (0 <= c < num_classes or c == IGNORE_CLASS)
-    }
-    if wrong:
-        raise ValueError(
-            f"Expected ids of at least 0 that stand for classes in [0, {num_classes}) "
-            f"or {IGNORE_CLASS}. Received: {wrong}"
-        )
-    table = np.full(max(label_ids) + 1, -1, dtype=np.int32)
-    table[list(label_ids)] = list(label_ids.values())
-    return table
 
 
 def palette_png(
@@ -204,11 +182,8 @@ def palette_png(
     """
     colors = np.asarray(palette, dtype=np.uint8)
     known = np.isin(labels, [*range(len(colors)), IGNORE_CLASS])
-    if not known.all():
-        raise ValueError(
-            f"Expected labels in [0, {len(colors)}) or {IGNORE_CLASS}. "
-            f"Received: {np.unique(labels[~known])[:3].tolist()}"
-        )
+    wrong = np.unique(labels[~known])[:3].tolist()
+    expect(not wrong, f"labels in [0, {len(colors)}) or {IGNORE_CLASS}", wrong)
     full = np.zeros((256, 3), dtype=np.uint8)
     full[IGNORE_CLASS] = _VOID_COLOR
     full[: len(colors)] = colors

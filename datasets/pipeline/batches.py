@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.datasets.augmentation import Augmentation, output_size
 from tf_levelset.datasets.pipeline.source import Source
 from tf_levelset.datasets.pipeline.transform import augment_compactly, to_float
@@ -63,20 +64,16 @@ def training_dataset(
             differ in size, or if the source has no labels.
     """
     _require_labels(source)
-    _require(batch_size >= 1, "`batch_size` to be at least 1", batch_size)
-    _require(0 <= seed < 2**63, "`seed` to be in [0, 2**63)", seed)
-    _require(start_step >= 0, "`start_step` to be at least 0", start_step)
-    _require(
-        num_steps is None or num_steps >= 1, "`num_steps` to be at least 1", num_steps
-    )
-    _require(label_stride >= 1, "`label_stride` to be at least 1", label_stride)
-    _require(num_workers >= 1, "`num_workers` to be at least 1", num_workers)
-    _require(0 <= worker < num_workers, f"`worker` to be in [0, {num_workers})", worker)
-    _require(
-        batch_size % num_workers == 0,
-        f"`batch_size` to be a multiple of num_workers={num_workers}",
-        batch_size,
-    )
+    expect(batch_size >= 1, "`batch_size` to be at least 1", batch_size)
+    expect(0 <= seed < 2**63, "`seed` to be in [0, 2**63)", seed)
+    expect(start_step >= 0, "`start_step` to be at least 0", start_step)
+    has_steps = num_steps is None or num_steps >= 1
+    expect(has_steps, "`num_steps` to be at least 1", num_steps)
+    expect(label_stride >= 1, "`label_stride` to be at least 1", label_stride)
+    expect(num_workers >= 1, "`num_workers` to be at least 1", num_workers)
+    expect(0 <= worker < num_workers, f"`worker` to be in [0, {num_workers})", worker)
+    multiple = f"`batch_size` to be a multiple of num_workers={num_workers}"
+    expect(batch_size % num_workers == 0, multiple, batch_size)
     augmentation = augmentation or Augmentation()
     size = output_size(augmentation, source.image_size)
     if size is None and batch_size > num_workers:
@@ -223,9 +220,4 @@ def _each_in_order(
 
 
 def _require_labels(source: Source) -> None:
-    _require(source.has_labels, "a source with labels", f"{source.name!r}, without any")
-
-
-def _require(condition: bool, expected: str, received: object) -> None:
-    if not condition:
-        raise ValueError(f"Expected {expected}. Received: {received}")
+    expect(source.has_labels, "a source with labels", source.name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.faults import Inspection
 
@@ -53,22 +54,14 @@ class Source:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(
-                f"Expected source {self.name!r} to have at least 1 sample. "
-                f"Received: num_samples={self.num_samples}"
-            )
-        if len(self.sample_names) != self.num_samples:
-            raise ValueError(
-                f"Expected one name for each of the {self.num_samples} samples of "
-                f"{self.name!r}. Received: {len(self.sample_names)} names"
-            )
+        count, names = self.num_samples, len(self.sample_names)
+        expect(count >= 1, f"source {self.name!r} to have at least 1 sample", count)
+        expected = f"one name for each of the {count} samples of {self.name!r}"
+        expect(names == count, expected, names)
         palette = np.array(self.palette, dtype=np.uint8)
-        if palette.shape != (len(self.class_names), 3):
-            raise ValueError(
-                f"Expected a palette of shape ({len(self.class_names)}, 3), one RGB "
-                f"colour for each class of {self.name!r}. Received: {palette.shape}"
-            )
+        shape = (self.num_classes, 3)
+        expected = f"a palette of shape {shape}, one RGB colour for each class"
+        expect(palette.shape == shape, f"{expected} of {self.name!r}", palette.shape)
         palette.flags.writeable = False
         object.__setattr__(self, "palette", palette)
 
@@ -93,10 +86,7 @@ def subset(source: Source, indices: Sequence[int], name: str | None = None) -> S
         ValueError: If `indices` is empty or one is out of range.
     """
     wrong = [i for i in indices if not 0 <= i < source.num_samples]
-    if wrong:
-        raise ValueError(
-            f"Expected `indices` in [0, {source.num_samples}). Received: {wrong[:3]}"
-        )
+    expect(not wrong, f"`indices` in [0, {source.num_samples})", wrong[:3])
     table = tf.constant(list(indices), tf.int64)
     inspect = source.inspect
     return replace(
@@ -123,11 +113,8 @@ def in_memory(source: Source) -> Source:
     Raises:
         ValueError: If the samples differ in size.
     """
-    if source.image_size is None:
-        raise ValueError(
-            "Expected samples of one size, to hold them in memory. "
-            f"Received: {source.name!r}, whose sizes differ"
-        )
+    expected = "samples of one size, to hold them in memory"
+    expect(source.image_size is not None, expected, source.name)
     indices = tf.data.Dataset.range(source.num_samples)
     samples = indices.map(source.load, num_parallel_calls=tf.data.AUTOTUNE)
     images, labels = next(iter(samples.batch(source.num_samples)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS, IMAGENET_MEAN_RGB
 from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.datasets.pipeline.window import (
@@ -65,22 +66,14 @@ def augment_compactly(
 
     Stacking uint8 images into batches moves a quarter of the bytes of float32 ones.
 
-    Args:
-        image: As for `augment`.
-        labels: As for `augment`.
-        seed: As for `augment`.
-        augmentation: As for `augment`.
+    Args and errors are those of `augment`.
 
     Returns:
         The image (h, w, 3), float32 if the augmentation is photometric and uint8
         otherwise; the labels (h, w); and the int32 (2,) height and width of the part
         that is not padding.
-
-    Raises:
-        ValueError: If the image is not uint8.
     """
-    if image.dtype != tf.uint8:
-        raise ValueError(f"Expected a uint8 image. Received: {image.dtype.name}")
+    expect(image.dtype == tf.uint8, "a uint8 image", image.dtype.name)
     size, start, window, flip, color_seed = sample_window(
         tf.shape(labels), seed, augmentation
     )
@@ -116,7 +109,10 @@ def sample_window(
     start, window = tf.zeros_like(size), size
     if augmentation.crop is not None:
         window = tf.minimum(size, tf.constant(augmentation.crop, tf.int32))
-        start = _random_start(size - window + 1, crop_seed)
+        # 53 random bits for at most a few thousand places: practically uniform.
+        uniform = tf.random.stateless_uniform([2], crop_seed, dtype=tf.float64)
+        places = tf.cast(size - window + 1, tf.float64)
+        start = tf.cast(tf.floor(uniform * places), tf.int32)
     flip = tf.constant(False)
     if augmentation.flip:
         flip = tf.random.stateless_uniform([], flip_seed) < 0.5
@@ -153,13 +149,6 @@ def _resized_size(
         factor *= low + (high - low) * tf.random.stateless_uniform([], seed)
     scaled = tf.round(tf.cast(size, tf.float32) * factor)
     return tf.maximum(tf.cast(scaled, tf.int32), 1)
-
-
-def _random_start(places: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Returns a random int32 (2,) row and column below `places`."""
-    # 53 random bits for at most a few thousand places: practically uniform.
-    uniform = tf.random.stateless_uniform([2], seed, dtype=tf.float64)
-    return tf.cast(tf.floor(uniform * tf.cast(places, tf.float64)), tf.int32)
 
 
 def _cut_out(

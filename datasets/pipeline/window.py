@@ -21,19 +21,16 @@ _ALIGNMENT = 64
 
 
 class Window(NamedTuple):
-    """A window of a resized image.
-
-    Args:
-        size: The (height, width) of the whole resized image.
-        start: The first (row, column) of the window in it.
-        shape: The (height, width) of the window.
-        flip: Whether it is mirrored left and right.
-    """
+    """A window of a resized image."""
 
     size: Size
+    """The (height, width) of the whole resized image."""
     start: Size
+    """The first (row, column) of the window in it."""
     shape: Size
+    """The (height, width) of the window."""
     flip: bool
+    """Whether it is mirrored left and right."""
 
 
 def image_window(image: np.ndarray, window: Window, padded_size: Size) -> np.ndarray:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from made_up_files import real_data, samples, save, write_lines
 
 from tf_levelset.datasets.camvid import CLASSES, camvid
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
+from tf_levelset.datasets.pipeline import Source, subset
 
 NAMES = ("0001TP_006690", "0006R0_f00930", "0016E5_00390")
+LABELS = np.arange(24, dtype=np.uint8).reshape(4, 6)
+
+
+def pair(name: str) -> str:
+    return f"train/{name}.png trainannot/{name}.png"
 
 
 def sequences(source: Source) -> list[str]:
@@ -19,32 +23,17 @@ def sequences(source: Source) -> list[str]:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Three pictures in the layout of SegNet, with every label 0 to 11."""
-    lines = []
-    for folder in ("train", "trainannot"):
-        (tmp_path / folder).mkdir()
+    """Three images in the layout of SegNet, with every label 0 to 11."""
     for i, name in enumerate(NAMES):
-        picture = np.full((4, 6, 3), 10 * i, np.uint8)
-        Image.fromarray(picture).save(tmp_path / "train" / f"{name}.png")
-        labels = (np.arange(24).reshape(4, 6) + i).astype(np.uint8) % 12
-        Image.fromarray(labels).save(tmp_path / "trainannot" / f"{name}.png")
-        lines.append(f"train/{name}.png trainannot/{name}.png")
-    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+        save(tmp_path / f"train/{name}.png", np.full((4, 6, 3), 10 * i, np.uint8))
+        save(tmp_path / f"trainannot/{name}.png", (LABELS + i) % 12)
+    write_lines(tmp_path / "train.txt", map(pair, NAMES))
     return tmp_path
 
 
-@pytest.fixture
-def real_dir() -> Path:
-    root = os.environ.get("TF_LEVELSET_DATA")
-    if root is None or not Path(root, "camvid").is_dir():
-        pytest.skip("needs CamVid: set TF_LEVELSET_DATA to the folder that holds it")
-    return Path(root, "camvid")
-
-
 def test_maps_void_to_255(data_dir: Path) -> None:
-    source = camvid(data_dir)
-    for i, (image, labels) in enumerate(evaluation_dataset(source)):
-        expected = (np.arange(24).reshape(4, 6) + i) % 12
+    for i, (image, labels) in enumerate(samples(camvid(data_dir)).values()):
+        expected = (LABELS + i) % 12
         expected[expected == 11] = 255
         np.testing.assert_array_equal(labels, expected)
         np.testing.assert_array_equal(image, np.full((4, 6, 3), 10 * i))
@@ -63,69 +52,31 @@ def test_describes_itself(data_dir: Path) -> None:
 
 
 def test_takes_the_original_lists(data_dir: Path) -> None:
-    relative = camvid(data_dir).sample_names
-    lines = (data_dir / "train.txt").read_text().split()
-    absolute = [f"/SegNet/CamVid/{path}" for path in lines]
-    text = "\n".join(
-        " ".join(pair) for pair in zip(absolute[::2], absolute[1::2], strict=True)
-    )
-    (data_dir / "train.txt").write_text(text + "\n\n")
-    source = camvid(data_dir)
-    assert source.sample_names == relative
-    assert len(list(evaluation_dataset(source))) == 3
+    lines = [f"/SegNet/CamVid/{pair(name)}" for name in NAMES]
+    lines = [line.replace(" ", " /SegNet/CamVid/") for line in lines]
+    write_lines(data_dir / "train.txt", [*lines, ""])
+    assert tuple(samples(camvid(data_dir))) == NAMES
 
 
-def test_missing_split_is_named(data_dir: Path) -> None:
+def test_errors(data_dir: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"CamVid's val images at .*val\.txt"):
         camvid(data_dir, "val")
-
-
-def test_missing_file_is_named(data_dir: Path) -> None:
+    with pytest.raises(ValueError, match="Received: 'training'"):
+        camvid(data_dir, "training")
+    with pytest.raises(ValueError, match=r"`fold` to be one of \('0001TP'.*'0005VD'"):
+        camvid(data_dir, "val", "0005VD")
+    with pytest.raises(ValueError, match=r"`split` to be one of \('train', 'val'\)"):
+        camvid(data_dir, "test", "0001TP")
     (data_dir / "trainannot" / f"{NAMES[1]}.png").unlink()
     with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[1]}"):
         camvid(data_dir)
-
-
-def test_rejects_an_unknown_split(data_dir: Path) -> None:
-    with pytest.raises(ValueError, match="Received: 'training'"):
-        camvid(data_dir, "training")
-
-
-def test_rejects_a_malformed_list(data_dir: Path) -> None:
-    (data_dir / "train.txt").write_text("train/a.png\n")
-    with pytest.raises(ValueError, match=r"Received: 'train/a\.png'"):
+    write_lines(data_dir / "train.txt", ["train/a.png"])
+    with pytest.raises(ValueError, match=r"Received: \['train/a\.png'\]"):
         camvid(data_dir)
 
 
-class TestRealData:
-    @pytest.mark.parametrize(("split", "num_samples"), [("train", 367), ("val", 101)])
-    def test_sizes(self, real_dir: Path, split: str, num_samples: int) -> None:
-        source = camvid(real_dir, split)
-        assert source.num_samples == num_samples
-        assert source.image_size == (360, 480)
-
-    def test_drives(self, real_dir: Path) -> None:
-        train = sequences(camvid(real_dir, "train"))
-        counts = {drive: train.count(drive) for drive in set(train)}
-        assert counts == {"0001TP": 62, "0006R0": 101, "0016E5": 204}
-        assert set(sequences(camvid(real_dir, "val"))) == {"0016E5"}
-
-    def test_class_shares(self, real_dir: Path) -> None:
-        # The known shares of the classes in train tell their order. Every 8th
-        # picture is enough for that.
-        source = camvid(real_dir, "train")
-        counts = np.zeros(256)
-        for _, labels in evaluation_dataset(subset(source, range(0, 367, 8))):
-            counts += np.bincount(labels.numpy().ravel(), minlength=256)
-        assert counts[11:255].sum() == 0
-        assert counts[255] > 0
-        known = [0.17, 0.23, 0.01, 0.32, 0.04, 0.10, 0.012, 0.011, 0.06, 0.006, 0.003]
-        shares = counts[:11] / counts[:11].sum()
-        np.testing.assert_allclose(shares, known, rtol=0.4, atol=0.003)
-
-
 @pytest.mark.parametrize("fold", ["0001TP", "0006R0", "0016E5"])
-def test_a_fold_validates_on_one_drive(data_dir: Path, fold: str) -> None:
+def test_a_fold_validates_on_one_sequence(data_dir: Path, fold: str) -> None:
     train, val = (camvid(data_dir, split, fold) for split in ("train", "val"))
     assert (train.name, val.name) == (f"camvid-{fold}/train", f"camvid-{fold}/val")
     assert set(sequences(val)) == {fold}
@@ -133,33 +84,48 @@ def test_a_fold_validates_on_one_drive(data_dir: Path, fold: str) -> None:
     assert sorted(train.sample_names + val.sample_names) == sorted(NAMES)
 
 
-def test_tails_are_the_last_pictures_of_every_drive(data_dir: Path) -> None:
+def test_tails_are_the_last_images_of_every_sequence(data_dir: Path) -> None:
     names = [f"0001TP_{i:06d}" for i in (300, 30, 60, 90, 120, 150, 180, 210, 240, 270)]
     names += ["0016E5_00390", "0016E5_00420", "0006R0_f00930"]
     for name in names:
         for folder in ("train", "trainannot"):
             source = data_dir / folder / f"{NAMES[0]}.png"
             (data_dir / folder / f"{name}.png").write_bytes(source.read_bytes())
-    lines = [f"train/{name}.png trainannot/{name}.png" for name in names]
-    (data_dir / "train.txt").write_text("\n".join(lines) + "\n")
+    write_lines(data_dir / "train.txt", map(pair, names))
     train, val = (camvid(data_dir, split, "tails") for split in ("train", "val"))
-    # A fifth of ten is two; of two and of one, one at least.
+    # A fifth of ten is two; of two and of one, at least one.
     assert val.sample_names == (names[0], names[9], names[11], names[12])
     assert set(train.sample_names) == set(names) - set(val.sample_names)
 
 
-def test_unknown_folds_raise(data_dir: Path) -> None:
-    with pytest.raises(ValueError, match=r"`fold` to be one of \('0001TP'.*'0005VD'"):
-        camvid(data_dir, "val", "0005VD")
-    with pytest.raises(ValueError, match=r"`split` to be one of \('train', 'val'\)"):
-        camvid(data_dir, "test", "0001TP")
+class TestRealData:
+    def test_sizes(self) -> None:
+        train, val = (camvid(real_data() / "camvid", s) for s in ("train", "val"))
+        assert (train.num_samples, val.num_samples) == (367, 101)
+        assert train.image_size == val.image_size == (360, 480)
+        names = sequences(train)
+        counts = {name: names.count(name) for name in set(names)}
+        assert counts == {"0001TP": 62, "0006R0": 101, "0016E5": 204}
+        assert set(sequences(val)) == {"0016E5"}
 
+    def test_folds(self) -> None:
+        root = real_data() / "camvid"
+        folds = ("0001TP", "0006R0", "0016E5", "tails")
+        sizes = [camvid(root, "val", fold).num_samples for fold in folds]
+        assert sizes == [62, 101, 204, 12 + 20 + 41]
+        tails = camvid(root, "val", "tails").sample_names
+        assert tails[-1] == camvid(root).sample_names[-1]
+        assert camvid(root, "train", "tails").num_samples == 367 - 73
 
-def test_real_folds(real_dir: Path) -> None:
-    folds = ("0001TP", "0006R0", "0016E5")
-    sizes = [camvid(real_dir, "val", fold).num_samples for fold in folds]
-    assert sizes == [62, 101, 204]
-    tails = camvid(real_dir, "val", "tails")
-    assert tails.num_samples == 12 + 20 + 41
-    assert tails.sample_names[-1] == camvid(real_dir).sample_names[-1]
-    assert camvid(real_dir, "train", "tails").num_samples == 367 - 73
+    def test_class_shares(self) -> None:
+        # The known shares of the classes in train determine their order; every 8th
+        # image is enough for that.
+        source = subset(camvid(real_data() / "camvid"), range(0, 367, 8))
+        counts = np.zeros(256)
+        for _, labels in samples(source).values():
+            counts += np.bincount(labels.ravel(), minlength=256)
+        assert counts[11:255].sum() == 0
+        assert counts[255] > 0
+        known = [0.17, 0.23, 0.01, 0.32, 0.04, 0.10, 0.012, 0.011, 0.06, 0.006, 0.003]
+        shares = counts[:11] / counts[:11].sum()
+        np.testing.assert_allclose(shares, known, rtol=0.4, atol=0.003)

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from PIL import Image
+from made_up_files import assert_raises, assert_unlabelled, samples, save
 
-from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.cityscapes import (
     CLASS_IDS,
     CLASSES,
@@ -15,12 +13,12 @@ from tf_levelset.datasets.cityscapes import (
     cityscapes,
     label_ids,
 )
-from tf_levelset.datasets.pipeline import evaluation_dataset, image_dataset
+from tf_levelset.datasets.pipeline import image_dataset
 
-# Out of order, so that sorting shows; a city's pictures come together.
+# Out of order, so that sorting shows; the images of a city come together.
 NAMES = ("ulm_000001_000019", "aachen_000002_000019", "aachen_000001_000019")
 SORTED = ("aachen_000001_000019", "aachen_000002_000019", "ulm_000001_000019")
-# Each id once, with what the official table makes of it, spelled out.
+# Each id once, and its class by the official table, spelled out.
 IDS = np.arange(34, dtype=np.uint8).reshape(2, 17)
 TRAIN_IDS = np.full((2, 17), 255, np.uint8)
 for train_id, label_id in enumerate(
@@ -39,18 +37,13 @@ def label_path(root: Path, split: str, name: str, kind: str = "labelIds") -> Pat
     return root / "gtFine" / split / city / f"{name}_gtFine_{kind}.png"
 
 
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """The official layout, with the other files that lie beside the label ids."""
     for split in ("train", "val", "test"):
         for i, name in enumerate(NAMES):
             save(image_path(tmp_path, split, name), np.full((2, 17, 3), i, np.uint8))
-            # The test split's say "out of roi" everywhere but for no label, 0.
+            # In the test split, everything but 0 is "out of roi".
             ids = IDS if split != "test" else np.minimum(IDS, 3)
             save(label_path(tmp_path, split, name), np.roll(ids, i, axis=1))
             ids = np.roll(TRAIN_IDS, i, axis=1)
@@ -89,9 +82,9 @@ class TestLabels:
         source = cityscapes(data_dir, split, labels)
         assert source.name == f"cityscapes/{split}"
         assert source.class_names == tuple(CLASSES)
+        assert source.sample_names == SORTED
         assert source.image_size == (2, 17)
-        samples = evaluation_dataset(source).as_numpy_iterator()
-        for name, (image, classes) in zip(source.sample_names, samples, strict=True):
+        for name, (image, classes) in samples(source).items():
             i = NAMES.index(name)
             np.testing.assert_array_equal(image, np.full((2, 17, 3), i))
             np.testing.assert_array_equal(classes, np.roll(TRAIN_IDS, i, axis=1))
@@ -100,66 +93,42 @@ class TestLabels:
         ("labels", "bad"),
         [("labelIds", 34), ("labelIds", 255), ("labelTrainIds", 19)],
     )
-    def test_names_the_file_of_an_unknown_id(
+    def test_an_unknown_id_is_named_with_its_file(
         self, data_dir: Path, labels: str, bad: int
     ) -> None:
         pixels = np.zeros((2, 17), np.uint8)
         pixels[1, 2] = bad
-        path = label_path(data_dir, "val", SORTED[2], labels)
-        save(path, pixels)
+        path = save(label_path(data_dir, "val", SORTED[2], labels), pixels)
         source = cityscapes(data_dir, "val", labels)
-        message = rf"(?s){path.name}.*\[{bad}\]"
-        with pytest.raises(ValueError, match=message):
-            source.load(tf.constant(2, tf.int64))
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-            list(evaluation_dataset(source))
+        assert_raises(source, 2, rf"(?s){path.name}.*\[{bad}\]")
 
 
-class TestTestSplit:
-    def test_has_pictures_and_no_labels(self, data_dir: Path) -> None:
-        source = cityscapes(data_dir, "test")
-        assert not source.has_labels
-        assert source.sample_names == SORTED
-        assert source.num_classes == 19
-        first = [int(image[0, 0, 0]) for image in image_dataset(source)]
-        assert first == [NAMES.index(name) for name in SORTED]
-        with pytest.raises(ValueError, match=r"labels\. Received: 'cityscapes/test'"):
-            evaluation_dataset(source)
-
-    def test_needs_no_label_files(self, data_dir: Path) -> None:
-        for path in (data_dir / "gtFine" / "test").glob("*/*"):
-            path.unlink()
-        _, labels = cityscapes(data_dir, "test").load(tf.constant(0, tf.int64))
-        np.testing.assert_array_equal(labels, np.full((2, 17), 255))
+def test_the_test_split_has_no_labels_and_needs_no_label_files(data_dir: Path) -> None:
+    for path in (data_dir / "gtFine" / "test").glob("*/*"):
+        path.unlink()
+    source = cityscapes(data_dir, "test")
+    assert_unlabelled(source)
+    assert source.sample_names == SORTED
+    assert source.num_classes == 19
+    first = [int(image[0, 0, 0]) for image in image_dataset(source)]
+    assert first == [NAMES.index(name) for name in SORTED]
 
 
-class TestFiles:
-    def test_are_sorted(self, data_dir: Path) -> None:
-        assert cityscapes(data_dir).sample_names == SORTED
-
-    def test_labels_without_their_picture_are_named(self, data_dir: Path) -> None:
-        image_path(data_dir, "train", NAMES[0]).unlink()
-        with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[0]}_left"):
-            cityscapes(data_dir)
-
-    def test_a_picture_without_its_labels_is_named(self, data_dir: Path) -> None:
-        label_path(data_dir, "train", NAMES[1]).unlink()
-        with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[1]}_gtFine"):
-            cityscapes(data_dir)
-
-    def test_by_name(self, data_dir: Path) -> None:
-        source = load_dataset("cityscapes", "val", data_dir, labels="labelTrainIds")
-        assert source.name == "cityscapes/val"
-
-    def test_errors(self, data_dir: Path, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="`split` to be one of"):
-            cityscapes(data_dir, "train_extra")
-        with pytest.raises(ValueError, match="`labels` to be one of"):
-            cityscapes(data_dir, labels="color")
-        with pytest.raises(FileNotFoundError, match=r"leftImg8bit\.png in .*nowhere"):
-            cityscapes(tmp_path / "nowhere")
-        for path in (data_dir / "gtFine" / "val").glob("*/*labelTrainIds.png"):
-            path.unlink()
-        assert cityscapes(data_dir, "val").num_samples == 3
-        with pytest.raises(FileNotFoundError, match=r"_gtFine_labelTrainIds\.png in"):
-            cityscapes(data_dir, "val", "labelTrainIds")
+def test_errors(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`split` to be one of"):
+        cityscapes(data_dir, "train_extra")
+    with pytest.raises(ValueError, match="`labels` to be one of"):
+        cityscapes(data_dir, labels="color")
+    with pytest.raises(FileNotFoundError, match=r"leftImg8bit\.png in .*nowhere"):
+        cityscapes(tmp_path / "nowhere")
+    for path in (data_dir / "gtFine" / "val").glob("*/*labelTrainIds.png"):
+        path.unlink()
+    assert cityscapes(data_dir, "val").num_samples == 3
+    with pytest.raises(FileNotFoundError, match=r"_gtFine_labelTrainIds\.png in"):
+        cityscapes(data_dir, "val", "labelTrainIds")
+    label_path(data_dir, "train", NAMES[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"1 fault:\n.*{NAMES[1]}_gtFine"):
+        cityscapes(data_dir)
+    image_path(data_dir, "train", NAMES[0]).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"2 faults:\n.*{NAMES[0]}_left"):
+        cityscapes(data_dir)

@@ -6,17 +6,23 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_up_files import samples
 
-from tf_levelset.datasets import synthetic as module
-from tf_levelset.datasets.augmentation import Augmentation
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset, training_dataset
-from tf_levelset.datasets.synthetic import CLASSES, draw_scene, synthetic
+from tf_levelset.datasets.pipeline import Source
+from tf_levelset.datasets.synthetic import (
+    CLASSES,
+    SHAPES,
+    draw_scene,
+    object_classes,
+    shape_of,
+    synthetic,
+)
 
 Scene = tuple[np.ndarray, np.ndarray]
 
 
 def scenes(source: Source) -> list[Scene]:
-    return list(evaluation_dataset(source).as_numpy_iterator())
+    return list(samples(source).values())
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +31,21 @@ def many() -> list[Scene]:
 
 
 def test_describes_itself() -> None:
+    assert synthetic().num_samples == 1000
+    assert synthetic("val").num_samples == 200
     source = synthetic("val", num_samples=3, size=(48, 64))
     assert source.name == "synthetic/val"
     assert source.class_names == tuple(CLASSES)
-    assert source.num_classes == 8
+    np.testing.assert_array_equal(source.palette, list(CLASSES.values()))
     assert source.image_size == (48, 64)
     image, labels = source.load(tf.constant(2, tf.int64))
     assert (image.dtype, labels.dtype) == (tf.uint8, tf.uint8)
     assert (image.shape, labels.shape) == ((48, 64, 3), (48, 64))
 
 
-def test_default_numbers() -> None:
-    assert synthetic().num_samples == 1000
-    assert synthetic("val").num_samples == 200
-
-
 def test_a_scene_is_always_the_same() -> None:
-    few, more = scenes(synthetic(num_samples=3)), scenes(synthetic(num_samples=6))
+    few = scenes(synthetic(num_samples=3))
+    more = scenes(synthetic(num_samples=6, num_classes=8))
     for (image, labels), (other_image, other_labels) in zip(few, more[:3], strict=True):
         np.testing.assert_array_equal(image, other_image)
         np.testing.assert_array_equal(labels, other_labels)
@@ -49,10 +53,9 @@ def test_a_scene_is_always_the_same() -> None:
 
 def test_splits_and_seeds_share_no_scene() -> None:
     sources = [
-        synthetic("train", num_samples=20),
-        synthetic("val", num_samples=20),
-        synthetic("train", num_samples=20, seed=1),
-        synthetic("val", num_samples=20, seed=1),
+        synthetic(split, num_samples=20, seed=seed)
+        for split in ("train", "val")
+        for seed in (0, 1)
     ]
     images = {image.tobytes() for source in sources for image, _ in scenes(source)}
     assert len(images) == 80
@@ -70,8 +73,8 @@ def test_every_class_occurs_often(many: list[Scene]) -> None:
 
 @pytest.mark.parametrize(("name", "width"), [("pole", 5), ("dots", 9), ("fence", 5)])
 def test_thin_classes_are_thin(many: list[Scene], name: str, width: int) -> None:
-    # Little is left of a shape once it is eroded by a square wider than its strokes:
-    # only places where several of them cross or touch.
+    # Erosion by a square wider than the strokes leaves only the places where several
+    # of them cross or touch.
     label = list(CLASSES).index(name)
     before = after = 0
     for _, labels in many:
@@ -82,8 +85,8 @@ def test_thin_classes_are_thin(many: list[Scene], name: str, width: int) -> None
 
 
 def test_colour_hints_at_the_class_and_does_not_tell_it(many: list[Scene]) -> None:
-    # The nearest mean colour, a classifier without shape, is better than chance, 1/8,
-    # and wrong on more than half of an average class.
+    # The nearest mean colour, a classifier that ignores shape, is better than chance,
+    # 1/8, and wrong on more than half of an average class.
     pixels = np.concatenate([image.reshape(-1, 3) for image, _ in many]).astype(float)
     labels = np.concatenate([labels.ravel() for _, labels in many])
     means = np.stack([pixels[labels == c].mean(axis=0) for c in range(8)])
@@ -112,93 +115,39 @@ def test_small_sizes_draw_too(size: tuple[int, int]) -> None:
         assert labels.max() <= 7
 
 
-def test_a_shape_outside_the_picture_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("seed", "classes"),
+    [(0, [3, 2, 4, 2, 1, 4, 1, 7]), ((0, 0, 1), [2, 1, 2, 4, 5, 3, 4, 7])],
+)
+def test_the_default_scenes_stay_what_they_were(
+    seed: int | tuple[int, ...], classes: list[int]
 ) -> None:
-    for label in range(1, 8):
-        monkeypatch.setitem(module._SHAPES, label, lambda mask, rng: None)
-    _, labels = draw_scene(np.random.default_rng(0), (40, 50))
-    assert not labels.any()
+    # Recorded when there were eight classes only. Pixels may depend on the versions of
+    # NumPy and OpenCV; these few draws come first.
+    assert object_classes(np.random.default_rng(seed), 8) == classes
 
 
-def test_feeds_the_pipeline() -> None:
-    dataset = training_dataset(
-        synthetic(num_samples=4),
-        batch_size=2,
-        seed=0,
-        augmentation=Augmentation(crop=(65, 65), flip=True),
-        num_steps=2,
-        label_stride=8,
-    )
-    for images, labels in dataset:
-        assert images.shape == (2, 65, 65, 3)
-        assert labels.shape == (2, 9, 9)
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 11, 19, 21, 60, 255])
+def test_all_classes_occur_and_no_others(num_classes: int) -> None:
+    # A scene has some eight objects, so that every class is drawn in 800 scenes.
+    rng = np.random.default_rng(0)
+    drawn = [object_classes(rng, num_classes) for _ in range(800)]
+    assert {c for classes in drawn for c in classes} == set(range(1, num_classes))
+    source = synthetic(num_samples=4, size=(32, 40), num_classes=num_classes)
+    assert source.num_classes == num_classes
+    assert len(set(source.class_names)) == num_classes
+    assert len(np.unique(source.palette, axis=0)) == num_classes
+    labels = np.stack([labels for _, labels in scenes(source)])
+    assert 0 < labels.max() < num_classes
+    assert labels.min() == 0
 
 
-class TestNumClasses:
-    def test_eight_is_the_default(self) -> None:
-        default, eight = (
-            synthetic(num_samples=3),
-            synthetic(num_samples=3, num_classes=8),
-        )
-        assert eight.class_names == default.class_names == tuple(CLASSES)
-        np.testing.assert_array_equal(eight.palette, list(CLASSES.values()))
-        for (image, labels), (other_image, other_labels) in zip(
-            scenes(default), scenes(eight), strict=True
-        ):
-            np.testing.assert_array_equal(image, other_image)
-            np.testing.assert_array_equal(labels, other_labels)
-
-    @pytest.mark.parametrize(
-        ("seed", "classes"),
-        [(0, [3, 2, 4, 2, 1, 4, 1, 7]), ((0, 0, 1), [2, 1, 2, 4, 5, 3, 4, 7])],
-    )
-    def test_the_default_scenes_stay_what_they_were(
-        self, seed: int | tuple[int, ...], classes: list[int]
-    ) -> None:
-        # Recorded when there were eight classes only. Pixels may depend on versions of
-        # NumPy and OpenCV; these few draws come first.
-        rng = np.random.default_rng(seed)
-        assert module._object_classes(rng, 8) == classes
-
-    @pytest.mark.parametrize("num_classes", [2, 3, 4, 11, 19, 21, 60, 255])
-    def test_all_classes_occur_and_no_others(self, num_classes: int) -> None:
-        # A scene has some eight objects: enough of them for each class to be drawn.
-        rng = np.random.default_rng(0)
-        drawn = [module._object_classes(rng, num_classes) for _ in range(800)]
-        assert {c for classes in drawn for c in classes} == set(range(1, num_classes))
-        source = synthetic(num_samples=4, size=(32, 40), num_classes=num_classes)
-        assert source.num_classes == num_classes
-        assert len(set(source.class_names)) == num_classes
-        assert len(np.unique(source.palette, axis=0)) == num_classes
-        labels = np.stack([labels for _, labels in scenes(source)])
-        assert 0 < labels.max() < num_classes
-        assert labels.min() == 0
-
-    def test_further_classes_are_the_shapes_again(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        names = synthetic(num_classes=16).class_names
-        assert names[:8] == tuple(CLASSES)
-        assert names[8:10] == ("ellipse 2", "polygon 2")
-        assert names[14:] == ("fence 2", "ellipse 3")
-
-        def marks(place: int) -> Any:
-            def draw(mask: np.ndarray, rng: np.random.Generator) -> None:
-                mask[place, place] = 1
-
-            return draw
-
-        # Shape s only marks pixel (s, s): the labels there are those that have it.
-        for shape in range(1, 8):
-            monkeypatch.setitem(module._SHAPES, shape, marks(shape))
-        rng = np.random.default_rng(0)
-        labels = np.stack([draw_scene(rng, (32, 32), 16)[1] for _ in range(200)])
-        for shape in range(1, 8):
-            expected = {c for c in (shape, shape + 7, shape + 14) if c < 16}
-            assert set(labels[:, shape, shape].tolist()) - {0} == expected
-        diagonal = np.eye(32, dtype=bool)
-        assert not labels[:, ~diagonal].any()
+def test_further_classes_have_the_same_shapes_again() -> None:
+    names = synthetic(num_classes=16).class_names
+    assert names[:8] == tuple(CLASSES)
+    assert names[8:10] == ("ellipse 2", "polygon 2")
+    assert names[14:] == ("fence 2", "ellipse 3")
+    assert [shape_of(label) for label in range(1, 16)] == [*SHAPES, *SHAPES, SHAPES[0]]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_files import save
 from PIL import Image
 
 from tf_levelset.datasets import load_dataset, subset
@@ -23,19 +24,14 @@ SIZE = (12, 16)
 NAMES = ("ground", "tree", "pond")
 
 
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Sixty pictures, every second a JPEG, in lists."""
+    """Sixty images, every second one a JPEG, in lists."""
     rng = np.random.default_rng(0)
     names = [f"{i:02}" for i in range(60)]
     for i, name in enumerate(names):
-        picture = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-        save(tmp_path / f"images/{name}{('.png', '.jpg')[i % 2]}", picture)
+        image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        save(tmp_path / f"images/{name}{('.png', '.jpg')[i % 2]}", image)
         labels = rng.choice(np.array([0, 1, 2, 255], np.uint8), SIZE)
         save(tmp_path / f"masks/{name}.png", labels)
     (tmp_path / "train.txt").write_text("\n".join(names[:45]))
@@ -54,7 +50,7 @@ def plant(root: Path) -> dict[Path, str]:
     rng = np.random.default_rng(1)
     planted: dict[Path, str] = {}
 
-    def picture(i: int) -> Path:
+    def image_path(i: int) -> Path:
         return root / f"images/{i:02}{('.png', '.jpg')[i % 2]}"
 
     def mask(i: int) -> Path:
@@ -62,13 +58,13 @@ def plant(root: Path) -> dict[Path, str]:
 
     for i in range(6):
         mask(i).unlink()
-        planted[picture(i)] = "Expected its mask"
+        planted[image_path(i)] = "Expected its mask"
     for i in range(6, 12):
-        picture(i).unlink()
+        image_path(i).unlink()
         planted[mask(i)] = "Expected its image"
     for i in range(12, 20):
-        truncate(picture(i))
-        planted[picture(i)] = "Expected a whole image file"
+        truncate(image_path(i))
+        planted[image_path(i)] = "Expected a whole image file"
     for i in range(20, 28):
         truncate(mask(i))
         planted[mask(i)] = "Expected a whole image file"
@@ -84,8 +80,8 @@ def plant(root: Path) -> dict[Path, str]:
         save(mask(i), rng.integers(0, 3, (*SIZE, 3), dtype=np.uint8))
         planted[mask(i)] = "Received: mode RGB"
     # The same in val, whose faults are told beside train's.
-    picture(50).write_bytes(b"")
-    planted[picture(50)] = "Expected a whole image file"
+    image_path(50).write_bytes(b"")
+    planted[image_path(50)] = "Expected a whole image file"
     mask(51).write_bytes(b"not an image")
     planted[mask(51)] = "Expected a whole image file"
     save(mask(52), np.zeros(SIZE, np.uint16))
@@ -93,7 +89,7 @@ def plant(root: Path) -> dict[Path, str]:
     (root / "images/notes.doc").write_text("")
     planted[root / "images/notes.doc"] = "Expected images .jpg"
     save(root / "images/53.bmp", np.zeros((*SIZE, 3), np.uint8))
-    planted[picture(53)] = "Expected one image named 53"
+    planted[image_path(53)] = "Expected one image named 53"
     with (root / "val.txt").open("a") as lines:
         lines.write("\nnobody\n")
     planted[root / "val.txt"] = "an image and a mask of nobody"
@@ -151,7 +147,7 @@ def test_classes_without_a_pixel_are_told(root: Path) -> None:
     assert load_verified("folder", ["val"], root).empty_classes() == [expected]
 
 
-def test_generated_pictures_are_not_read() -> None:
+def test_generated_images_are_not_read() -> None:
     source = load_dataset("synthetic", "val")
     found = verify(source)
     assert (found.faults, found.pixels.sum()) == ((), 0)
@@ -171,7 +167,7 @@ def test_what_was_sound_is_read_again_once_it_changes(root: Path) -> None:
         load_verified("folder", ["train", "val"], root, known_state=first.state)
 
 
-def test_pictures_without_labels_are_read(tmp_path: Path) -> None:
+def test_images_without_labels_are_read(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(tmp_path / f"{name}.png", np.zeros((*SIZE, 3), np.uint8))
     paths = [tmp_path / "a.png", tmp_path / "b.png"]

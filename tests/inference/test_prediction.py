@@ -261,5 +261,5 @@ def test_a_picture_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_bomb(20_000, 20_000, 1, whole=False))
     faults = predict(Bright(), find_inputs([tmp_path / "a.png"]), outputs(tmp_path))
     assert [fault.message for fault in faults] == [
-        "Expected a picture of at most 178956970 pixels. Received: 400000000"
+        "Expected an image of at most 178956970 pixels. Received: 400000000"
     ]

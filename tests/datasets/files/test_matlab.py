@@ -59,9 +59,6 @@ def test_small_files_are_not_unpacked_twice(
     path = tmp_path / "a.mat"
     labels = np.random.default_rng(0).integers(0, 21, (375, 500), dtype=np.uint8)
     savemat(path, {"LabelMap": labels}, do_compression=True)
-
-    def unpacked(path: str) -> int:
-        raise AssertionError("unpacked")
-
-    monkeypatch.setattr(matlab, "_expanded", unpacked)
+    # Unpacking it to count its bytes would fail without zlib.
+    monkeypatch.setattr(matlab, "zlib", None)
     np.testing.assert_array_equal(read_variable(str(path), "LabelMap"), labels)

@@ -220,5 +220,5 @@ def test_same_seed_same_result() -> None:
 
 def test_rejects_images_that_are_not_uint8() -> None:
     image, labels = noise(3, 4)
-    with pytest.raises(ValueError, match=r"uint8 image. Received: float32"):
+    with pytest.raises(ValueError, match=r"uint8 image. Received: 'float32'"):
         augment(tf.cast(image, tf.float32), labels, seed_of(0), Augmentation())
