@@ -189,7 +189,7 @@ def test_arrays_lie_in_the_file(tmp_path: Path, link: object) -> None:
         load_keras(written(tmp_path, made.with_weights(spread)))
 
 
-def test_weights_that_are_no_numbers_are_found_at_the_first_picture(
+def test_weights_that_are_nan_raise_at_the_first_image(
     tmp_path: Path,
 ) -> None:
     def spoil(weights: h5py.File) -> None:
