@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -134,10 +131,9 @@ def test_dilations_and_strides_are_deeplabs(largefov: keras.Model) -> None:
     }
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("upsample", [True, False])
-def test_logits_are_float32_under_every_policy(policy: str, upsample: bool) -> None:
-    keras.mixed_precision.set_global_policy(policy)
+def test_logits_are_float32_under_bfloat16(upsample: bool) -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         net = narrow(upsample=upsample, batch_norm=True)
         output = net(tf.ones((1, 33, 33, 3)))
@@ -145,19 +141,6 @@ def test_logits_are_float32_under_every_policy(policy: str, upsample: bool) -> N
         keras.mixed_precision.set_global_policy("float32")
     assert output.dtype == tf.float32
     assert np.isfinite(output).all()
-
-
-def test_weights_by_path(tmp_path: Path) -> None:
-    net = narrow()
-    net.save_weights(tmp_path / "net.weights.h5")
-    loaded = narrow(weights=tmp_path / "net.weights.h5")
-    image = tf.ones((1, 33, 33, 3))
-    np.testing.assert_array_equal(loaded(image), net(image))
-    with warnings.catch_warnings():
-        # Keras 3 warns that it skips a layer, before it raises.
-        warnings.simplefilter("ignore", UserWarning)
-        with pytest.raises(ValueError, match="shape"):
-            deeplab_largefov(5, width=0.1, weights=tmp_path / "net.weights.h5")
 
 
 def test_per_layer_rates_are_deeplabs(largefov: keras.Model) -> None:
