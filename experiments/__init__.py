@@ -1,1 +1,1 @@
-"""Experiments: sweeps as plain data, their runs, and what follows from them."""
+"""Trainings that compare losses: sweeps as data, a runner, and result tables."""

@@ -1,7 +1,7 @@
-"""Runs the trials of a sweep, one after the other, and writes each as it ends.
+"""Runs the trials of a sweep and writes the result of each as soon as it ends.
 
-Killed and started again, a sweep goes on: what is written is not run again, and a run
-that was cut off is resumed from its last checkpoint.
+A sweep that was stopped goes on where it was: finished trials are not run again, and a
+trial that was interrupted resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any
 import keras
 
 from benchmarks.harness import environment
-from experiments.pictures import write_pictures
-from experiments.stages import Stages
+from experiments import results
 from experiments.trials import STARTS, Trial
 from tf_levelset import compat
 from tf_levelset.datasets import load_dataset
@@ -33,82 +31,54 @@ from tf_levelset.training.run import Run
 
 MODEL_FILE = "model.keras"
 
-VALIDATIONS = 20
-"""Points of a curve."""
-
-PICTURES = "pictures"
-"""Of a sweep's results: the folder of the pictures that runs keep."""
-
 
 def run_sweep(
     name: str,
     trials: Sequence[Trial],
-    results: Path,
     scratch: Path,
     data_dir: str | None,
+    folder: Path = results.RESULTS,
 ) -> None:
-    """Runs what of a sweep is not written yet, and the starts that it needs.
+    """Runs the trials of a sweep that have no result yet, and the starts they need.
 
     Args:
-        name: of the sweep, and of its folders in `results` and `scratch`.
-        trials: in this order.
-        results: folder of the JSON files, one a trial, by sweep; those of starts are
-            in `STARTS`, since sweeps share them.
-        scratch: folder of the runs' own files: checkpoints, and the models of starts.
-        data_dir: folder of the data set's files.
+        name: Name of the sweep.
+        trials: The trials, in this order.
+        scratch: Folder of checkpoints, and of the models of starts.
+        data_dir: Folder of the data set.
+        folder: Folder of the results.
 
     Raises:
-        ValueError: for two trials of one name.
-        ImportError: for a CRF without its library, see `tf_levelset.inference.crf`.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, once the step at hand is saved.
+        ValueError: For two trials of one name.
+        ImportError: For a CRF whose library is not installed.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM, once the current step is saved.
     """
-    check(trials)
+    names = [trial.name for trial in trials]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected trials of different names. Received: {names}")
     if any(trial.crf is not None for trial in trials):
         require_library()
     for index, trial in enumerate(trials):
-        if (results / name / f"{trial.name}.json").exists():
+        if trial.name in _finished(name, folder):
             continue
-        if trial.start is not None and not _has_model(trial.start, scratch):
-            # Its result may be written: models are not part of the results.
-            _run_and_write(STARTS, trial.start, results, scratch, data_dir)
+        start = trial.start
+        if start and not (scratch / STARTS / start.name / MODEL_FILE).exists():
+            # Its result may be there already: models are not part of the results.
+            _run_and_write(STARTS, start, scratch, data_dir, folder)
         print(f"[{index + 1}/{len(trials)}]", end=" ")
-        _run_and_write(name, trial, results, scratch, data_dir)
-
-
-def _has_model(start: Trial, scratch: Path) -> bool:
-    return (scratch / STARTS / start.name / MODEL_FILE).exists()
-
-
-def _run_and_write(
-    sweep: str, trial: Trial, results: Path, scratch: Path, data_dir: str | None
-) -> None:
-    """Runs one trial, and writes its result, but for one that is there already."""
-    print(trial.name, flush=True)
-    began = time.perf_counter()
-    folder, path = scratch / sweep / trial.name, results / sweep / f"{trial.name}.json"
-    pictures = results / sweep / PICTURES / trial.name
-    result = run_trial(trial, folder, scratch, data_dir, pictures, keep=sweep == STARTS)
-    if not path.exists():
-        write_json(path, result)
-    seconds = time.perf_counter() - began
-    mean_iou = result["evaluation"]["mean_iou"]
-    print(f"    mIoU {100 * mean_iou:.2f} %, {seconds:.0f} s", flush=True)
+        _run_and_write(name, trial, scratch, data_dir, folder)
 
 
 def matching(trials: Sequence[Trial], pattern: str) -> list[Trial]:
-    """The trials whose names match.
+    """Returns the trials whose names match a pattern of `fnmatch`.
 
-    Several commands can so share a sweep, if no two of them share a trial or a start
-    that is still to be trained.
-
-    Args:
-        trials: of a sweep.
-        pattern: of `fnmatch`.
+    Several processes can share a sweep if no two of them share a trial, or a start that
+    is still to be trained.
 
     Raises:
-        ValueError: if none matches.
+        ValueError: If no name matches.
     """
-    chosen = [t for t in trials if fnmatchcase(t.name, pattern)]
+    chosen = [trial for trial in trials if fnmatchcase(trial.name, pattern)]
     if not chosen:
         raise ValueError(
             f"Expected a pattern of trials such as {trials[0].name!r}. "
@@ -117,36 +87,36 @@ def matching(trials: Sequence[Trial], pattern: str) -> list[Trial]:
     return chosen
 
 
-def check(trials: Sequence[Trial]) -> None:
-    """Raises unless names are unique."""
-    names = [trial.name for trial in trials]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"Expected one trial a name. Received: two {name!r}")
+def _finished(sweep: str, folder: Path) -> set[str]:
+    rows = results.read(sweep, folder)
+    return {f"{r['configuration']}-{r['fold']}-{r['seed']}" for r in rows}
+
+
+def _run_and_write(
+    sweep: str, trial: Trial, scratch: Path, data_dir: str | None, folder: Path
+) -> None:
+    """Runs one trial and appends its row, unless the sweep has it already."""
+    print(trial.name, flush=True)
+    row = run_trial(trial, scratch / sweep / trial.name, scratch, data_dir)
+    if trial.name not in _finished(sweep, folder):
+        results.append(sweep, row, folder)
+    print(f"    mIoU {100 * row['scores']['mean_iou']:.2f} %", flush=True)
 
 
 def run_trial(
-    trial: Trial,
-    folder: Path,
-    scratch: Path,
-    data_dir: str | None,
-    pictures: Path,
-    keep: bool,
-) -> dict[str, Any]:
-    """Trains and judges one trial.
+    trial: Trial, folder: Path, scratch: Path, data_dir: str | None
+) -> results.Row:
+    """Trains and evaluates one trial.
 
     Args:
-        trial: what to run.
-        folder: of this run's files; removed in the end, but for a model to keep.
-        scratch: where the folder of starts is.
-        data_dir: folder of the data set's files.
-        pictures: folder of those that the trial keeps, if it does.
-        keep: whether others begin with its model.
+        trial: The trial.
+        folder: Folder of its checkpoints. Of a start, the model stays there;
+            otherwise the folder is removed in the end.
+        scratch: Folder that holds the folder of starts.
+        data_dir: Folder of the data set.
 
     Returns:
-        JSON's types: arm, fold, seed, start, initial_weights, loss, stages, recipe,
-        evaluation, crf_evaluation (None without a CRF), history, training_seconds,
-        versions, machine and oneDNN's switch.
+        The trial's row, see `results`.
     """
     recipe = trial.recipe
     train_source, val_source = (
@@ -161,68 +131,61 @@ def run_trial(
         folder,
         train_source,
         val_source,
-        validations=VALIDATIONS if trial.curves else 1,
-        callbacks=[Stages(*trial.stages, recipe.epochs)] if trial.stages else [],
+        validations=1,
     )
-    initial_weights = initial_weights_of(run, folder)
+    initial_weights = _initial_weights(run, folder)
     with Interrupts() as interrupts:
         run.fit(interrupts)
-    evaluation = evaluate(run.predictor, val_source)
-    refined = None
+    scores = results.scores_of(evaluate(run.predictor, val_source))
+    refined: dict[str, Any] = {}
     if trial.crf is not None:
-        refined = evaluate(run.predictor, val_source, crf=PRESETS[trial.crf])
-    if trial.pictures:
-        write_pictures(run.predictor, val_source, pictures)
-    history = list(run.history)
-    if keep:
-        run.model.save(folder.with_suffix(".partial.keras"))
+        crf = evaluate(run.predictor, val_source, crf=PRESETS[trial.crf])
+        refined = {"crf_scores": results.scores_of(crf)}
+    seconds = sum(row["seconds"] for row in run.history)
+    partial = folder.with_suffix(".partial.keras")
+    run.model.save(partial)
     shutil.rmtree(folder)
-    if keep:
+    if trial.start is None:
         folder.mkdir()
-        folder.with_suffix(".partial.keras").replace(folder / MODEL_FILE)
+        partial.replace(folder / MODEL_FILE)
+    else:
+        partial.unlink()
     fold, seed = trial.pair
     machine = environment()
     return {
-        "arm": trial.arm,
+        "configuration": trial.configuration,
         "fold": fold,
         "seed": seed,
         "start": None if trial.start is None else trial.start.name,
         "initial_weights": initial_weights,
-        "loss": trial.loss,
-        "stages": trial.stages,
-        "recipe": recipe.to_json(),
-        "evaluation": evaluation,
-        "crf_evaluation": refined,
-        "history": history,
-        "training_seconds": round(sum(row["seconds"] for row in history), 1),
-        "versions": compat.versions(),
+        "settings": results.settings_of(trial),
+        "scores": scores,
+        **refined,
+        "training_seconds": round(seconds, 1),
         "machine": f"{machine['machine']}, {machine['processor']}",
         "onednn": machine["onednn"],
+        "versions": compat.versions(),
     }
 
 
 def digest(model: keras.Model) -> str:
-    """Sixteen hexadecimal digits of a model's weights: runs with the same are pairs."""
+    """Returns sixteen hexadecimal digits of a model's weights, which name a start."""
     found = hashlib.sha256()
     for weights in model.get_weights():
         found.update(weights.tobytes())
     return found.hexdigest()[:16]
 
 
-def initial_weights_of(run: Run, folder: Path) -> str:
-    """What the run began with, also for one that was cut off and goes on."""
+def _initial_weights(run: Run, folder: Path) -> str:
+    """Returns the digest of the weights that a run began with, before any resume."""
     path = folder / "initial_weights.json"
     if not path.exists():
-        if run.recorder.step:
-            raise ValueError(
-                f"Expected {path} beside a run that goes on. Received: none"
-            )
         write_json(path, digest(run.trained))
     return str(read_json(path))
 
 
 def _from_start(trial: Trial, scratch: Path) -> Recipe:
-    """The recipe, with the weights to begin with; its record has no path of them."""
+    """Returns the recipe with the weights of the start, if there is one."""
     if trial.start is None:
         return trial.recipe
     weights = str(scratch / STARTS / trial.start.name / MODEL_FILE)

@@ -17,12 +17,12 @@ Pair = TypeVar("Pair", bound=Hashable)
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of paired differences, and Student's interval around it.
+    """The mean of paired differences with the 95 % interval of Student's t.
 
     Attributes:
-        values: the differences, pair by pair.
-        mean: of them.
-        half_width: of the 95 % interval; infinite for a single pair.
+        values: The difference of each pair.
+        mean: The mean of the differences.
+        half_width: Half the width of the interval; infinite for a single pair.
     """
 
     values: tuple[float, ...]
@@ -31,12 +31,12 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its ends."""
+        """The ends of the interval."""
         return self.mean - self.half_width, self.mean + self.half_width
 
     @property
     def p_value(self) -> float:
-        """Of Student's two-sided test that the mean is zero; 1 for a single value."""
+        """P of the two-sided t test that the mean is zero; 1 for a single value."""
         if len(self.values) < 2:
             return 1.0
         if self.half_width == 0:
@@ -51,29 +51,29 @@ class Difference:
 def paired_difference(
     ours: Mapping[Pair, float], theirs: Mapping[Pair, float]
 ) -> Difference:
-    """Compares two arms on the pairs that both have.
+    """Compares two configurations on the pairs that both have.
 
     Args:
-        ours: a figure by pair, such as fold and seed.
-        theirs: the same of the other arm.
+        ours: A score by pair, such as fold and seed.
+        theirs: The same of the other configuration.
 
     Returns:
         Ours − theirs.
 
     Raises:
-        ValueError: if no pair is common to both.
+        ValueError: If they have no pair in common.
     """
     common = [pair for pair in ours if pair in theirs]
     if not common:
         raise ValueError(
-            f"Expected a pair that both arms have. Received: {sorted(map(str, ours))} "
+            f"Expected a pair that both have. Received: {sorted(map(str, ours))} "
             f"and {sorted(map(str, theirs))}"
         )
     return mean_with_interval([ours[pair] - theirs[pair] for pair in common])
 
 
 def mean_with_interval(values: Sequence[float]) -> Difference:
-    """The mean of independent values with Student's 95 % interval."""
+    """Returns the mean of independent values with its 95 % interval."""
     count = len(values)
     half_width = math.inf
     if count > 1:
@@ -83,12 +83,12 @@ def mean_with_interval(values: Sequence[float]) -> Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects the p values of several tests for their number.
+    """Corrects the p values of several tests for their number (Holm 1979).
 
     Holm, "A simple sequentially rejective multiple test procedure", 1979.
 
     Args:
-        p_values: in [0, 1].
+        p_values: The values, in [0, 1].
 
     Returns:
         Those corrected, in the same order, in [0, 1].

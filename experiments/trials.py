@@ -1,4 +1,4 @@
-"""What a sweep is made of: runs that differ in one thing, and their names."""
+"""One training of a sweep, and its name."""
 
 from __future__ import annotations
 
@@ -10,39 +10,30 @@ from tf_levelset.training.recipe import Recipe
 OFFICIAL = "official"
 """The published split, as the name of a fold."""
 
-
 STARTS = "starts"
-"""The sweep, and the folder of its results, of the runs that others begin with."""
+"""The sweep of the networks that others are fine-tuned from."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run. Runs of one fold and seed are a pair: their arms alone differ.
+    """One training. Trials of one fold and seed are a pair: only the loss differs.
 
     Args:
-        arm: what is compared with other arms, a file name.
-        recipe: with one loss. Its seed decides the initial weights, the batches and
-            the augmentation.
-        start: the run, of the same fold and seed, with whose weights it begins.
-        crf: of `tf_levelset.inference.crf.PRESETS`; the model is judged with it too.
-        pictures: whether to keep what it makes of `pictures.SAMPLES`.
-        curves: whether it is judged as it trains too, for plots over time; on two cores
-            that takes as long as the training.
-        stages: an attribute of the loss, as "epsilon", and its values: one after the
-            other, in equal parts of the epochs. None of them changes otherwise.
+        configuration: The loss and its settings by a short name, used in file names.
+        recipe: A recipe with one loss. Its seed decides the initial weights, the
+            batches and the augmentation.
+        start: The trial of the same fold and seed whose weights this one begins with.
+        crf: One of `inference.crf.PRESETS`; the model is evaluated with it too.
 
     Raises:
-        ValueError: for a recipe with several losses, an unknown CRF, a start of
-            another pair or with a start of its own, or more stages than epochs.
+        ValueError: For a recipe with several losses, an unknown CRF, or a start of
+            another pair or with a start of its own.
     """
 
-    arm: str
+    configuration: str
     recipe: Recipe
     start: Trial | None = None
     crf: str | None = None
-    pictures: bool = False
-    curves: bool = False
-    stages: tuple[str, tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.recipe.losses) != 1:
@@ -54,20 +45,16 @@ class Trial:
                 f"Expected `crf` to be None or one of {sorted(PRESETS)}. "
                 f"Received: {self.crf!r}"
             )
-        if self.stages is not None and len(self.stages[1]) > self.recipe.epochs:
-            raise ValueError(
-                f"Expected at most {self.recipe.epochs} stages, one an epoch. "
-                f"Received: {self.stages}"
-            )
         start = self.start
         if start is not None and (start.pair != self.pair or start.start is not None):
             raise ValueError(
-                f"Expected `start` from scratch, of {self.pair}. Received: {start.name}"
+                f"Expected `start` to be from scratch and of {self.pair}. "
+                f"Received: {start.name}"
             )
 
     @property
     def loss(self) -> str:
-        """The recipe's loss, of `recipes.LOSSES`."""
+        """The recipe's loss, one of `LOSSES` of the recipes."""
         return self.recipe.losses[0]
 
     @property
@@ -78,14 +65,6 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The arm, the fold and the seed: no two runs of a sweep share it."""
+        """Configuration, fold and seed, which are unique within a sweep."""
         fold, seed = self.pair
-        return f"{self.arm}-{fold}-{seed}"
-
-
-def job_name(sweep: str, trial: Trial) -> str:
-    """What a sweep's trial is called among those of others, but for a start.
-
-    A start has its own name alone, since several sweeps go on from it.
-    """
-    return f"{sweep}~{trial.name}"
+        return f"{self.configuration}-{fold}-{seed}"

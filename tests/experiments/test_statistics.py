@@ -1,3 +1,5 @@
+"""Paired differences against SciPy."""
+
 from __future__ import annotations
 
 import math
@@ -37,7 +39,7 @@ def test_a_single_pair_has_no_interval() -> None:
 
 
 def test_no_common_pair_raises() -> None:
-    with pytest.raises(ValueError, match="a pair that both arms have"):
+    with pytest.raises(ValueError, match="a pair that both have"):
         paired_difference({0: 1.0}, {1: 1.0})
 
 

@@ -1,39 +1,147 @@
-"""What was chosen, held against the results it was chosen by."""
+"""Sweeps are sound, and their trials are run, written, and resumed."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
-from experiments import report
-from experiments.document import read_all, tuning_gains, tuning_trials
-from experiments.sweeps import CHOSEN, SWEEPS, frozen, with_loss
-from tf_levelset.files import read_json
-from tf_levelset.training.recipe import Recipe
+from experiments import results, runner
+from experiments.runner import run_sweep
+from experiments.sweeps import CHOSEN, RARE, SWEEPS, TUNED
+from experiments.trials import Trial
+from tf_levelset.training.compiled import build_loss
+from tf_levelset.training.recipes import RECIPES, smoke
 
-RESULTS = Path(report.__file__).parent / "results"
-
-
-@pytest.mark.parametrize("name", sorted(CHOSEN))
-def test_the_best_of_its_trials_is_chosen(name: str) -> None:
-    gains = tuning_gains(read_all(RESULTS))
-    trials = [trial for trial in tuning_trials(name) if trial.arm in gains]
-    assert len(trials) > 1
-    best = max(trials, key=lambda trial: gains[trial.arm].mean).recipe
-    (loss, options), rate = CHOSEN[name]
-    assert with_loss(best, loss, options) == best
-    assert best.learning_rate == rate
+TINY = dataclasses.replace(
+    smoke(RECIPES["synthetic"]), losses=("ce",), iterations=2, loss_stride=8
+)
+START = Trial("net", TINY)
+TRIALS = [
+    Trial("ce", TINY, start=START),
+    Trial("ls", dataclasses.replace(TINY, losses=("ls",)), start=START),
+]
 
 
-def test_the_frozen_recipes_are_what_the_official_pairs_ran() -> None:
-    folder = RESULTS.parent / "frozen"
-    assert sorted(path.stem for path in folder.glob("*.json")) == sorted(frozen())
-    trials = {trial.name: trial for trial in SWEEPS["official"]()}
-    for name, recipe in frozen().items():
-        assert Recipe.from_json(read_json(folder / f"{name}.json")) == recipe
-        trial = trials["ce-official-0" if name == "start" else f"{name}-official-0"]
-        ran = trial.start if name == "start" else trial
-        assert ran is not None
-        assert dataclasses.replace(recipe, name="") == ran.recipe
+@pytest.mark.parametrize("name", sorted(SWEEPS))
+def test_sweeps_are_sound(name: str) -> None:
+    of_losses = ("losses", "level_set", "loss_options", "learning_rate")
+    trials = SWEEPS[name]()
+    assert len({trial.name for trial in trials}) == len(trials)
+    begun: dict[object, object] = {}
+    for trial in trials:
+        build_loss(trial.recipe, trial.loss, ignore_class=255)
+        if trial.start is not None:
+            # The trials of a pair differ in their losses alone.
+            same = {k: v for k, v in vars(trial.recipe).items() if k not in of_losses}
+            pair = (trial.pair, trial.start.name)
+            assert begun.setdefault(pair, same) == same
+
+
+def test_what_is_chosen_was_tuned() -> None:
+    for name, losses in TUNED.items():
+        assert CHOSEN[name][0] in losses.values()
+    shares = np.array(RARE) ** -2.0
+    # The mean weight of a pixel is 1, to the two digits that the weights have.
+    assert np.average(RARE, weights=shares) == pytest.approx(1, abs=0.01)
+
+
+def test_a_trial_has_one_loss_and_a_start_of_its_pair() -> None:
+    with pytest.raises(ValueError, match="a recipe with one loss"):
+        Trial("both", dataclasses.replace(TINY, losses=("ce", "ls")))
+    with pytest.raises(ValueError, match=r"`crf` to be None or one of.*'vgg_7'"):
+        Trial("ce", TINY, crf="vgg_7")
+    other = Trial("net", dataclasses.replace(TINY, seed=1))
+    for start in (other, TRIALS[0]):
+        with pytest.raises(ValueError, match=f"from scratch and of .*{start.name}"):
+            Trial("ce", TINY, start=start)
+
+
+def test_trials_of_one_name_raise(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="trials of different names"):
+        run_sweep("tiny", [TRIALS[0], TRIALS[0]], tmp_path, None, tmp_path)
+
+
+def test_a_pattern_chooses_trials() -> None:
+    assert runner.matching(TRIALS, "*") == TRIALS
+    assert runner.matching(TRIALS, "l*-0") == [TRIALS[1]]
+    with pytest.raises(ValueError, match=r"such as 'ce-official-0'.*'lad-"):
+        runner.matching(TRIALS, "lad-*")
+
+
+def test_a_sweep_is_run_written_and_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, scratch = tmp_path / "results", tmp_path / "scratch"
+    made: list[str] = []
+    run_trial = runner.run_trial
+
+    def noted(trial: Trial, *arguments: Any) -> results.Row:
+        made.append(trial.name)
+        return run_trial(trial, *arguments)
+
+    monkeypatch.setattr(runner, "run_trial", noted)
+    run_sweep("tiny", TRIALS[:1], scratch, None, folder)
+    assert made == ["net-official-0", "ce-official-0"]
+    (first,) = results.read("tiny", folder)
+    assert (first["configuration"], first["fold"], first["seed"]) == (
+        "ce",
+        "official",
+        0,
+    )
+    assert first["start"] == "net-official-0"
+    assert "crf_scores" not in first
+    assert first["settings"]["learning_rate"] == TINY.learning_rate
+    assert 0 <= first["scores"]["mean_iou"] <= 1
+    (start,) = results.read("starts", folder)
+    assert start["initial_weights"] != first["initial_weights"]
+    # Of the trials' own files only the model of the start is left.
+    model = scratch / "starts/net-official-0/model.keras"
+    assert [p for p in scratch.rglob("*") if p.is_file()] == [model]
+
+    run_sweep("tiny", TRIALS, scratch, None, folder)
+    assert made[2:] == ["ls-official-0"]
+    second = results.read("tiny", folder)[1]
+    assert second["initial_weights"] == first["initial_weights"]
+    # A start whose model is gone is trained again only for trials that need it.
+    model.unlink()
+    run_sweep("tiny", TRIALS, scratch, None, folder)
+    assert made[3:] == []
+    run_sweep("other", TRIALS[:1], scratch, None, folder)
+    assert made[3:] == ["net-official-0", "ce-official-0"]
+    assert len(results.read("starts", folder)) == 1
+
+
+def test_trials_begin_with_their_start_and_see_the_same_images(tmp_path: Path) -> None:
+    # With a tiny learning rate every loss ends where it begins: at the start's model.
+    still = [
+        dataclasses.replace(
+            t, recipe=dataclasses.replace(t.recipe, learning_rate=1e-12)
+        )
+        for t in TRIALS
+    ]
+    run_sweep("tiny", still, tmp_path / "scratch", None, tmp_path)
+    ce, ls = (row["scores"] for row in results.read("tiny", tmp_path))
+    assert json.dumps(ce) == json.dumps(ls)
+
+
+def test_a_digest_distinguishes_weights() -> None:
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    first = runner.digest(net)
+    assert runner.digest(net) == first
+    kernel, bias = net.get_weights()
+    net.set_weights([np.nextafter(kernel, 9), bias])
+    assert runner.digest(net) != first
+
+
+def test_a_model_is_evaluated_with_its_crf_too(tmp_path: Path) -> None:
+    pytest.importorskip("pydensecrf")
+    trials = [Trial("ce", TINY, crf="vgg_5")]
+    run_sweep("tiny", trials, tmp_path / "scratch", None, tmp_path)
+    (row,) = results.read("tiny", tmp_path)
+    assert set(row["crf_scores"]) == set(row["scores"])
