@@ -16,7 +16,7 @@ LAYERS = (  # Each may import from those before it.
     ("inference",),
     ("training",),
     ("reporting",),
-    ("commands", "server"),
+    ("commands", "server", "__main__"),
 )
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 
