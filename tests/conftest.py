@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,3 +65,60 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) 
         patched.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
         assert main(["train", "--output", str(folder)]) == 0
     return folder
+
+
+# --- Commands ---
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """A folder with five images and masks of two classes."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i in range(5):
+        image = rng.integers(0, 256, (33, 40, 3), dtype=np.uint8)
+        Image.fromarray(image).save(root / f"images/{i}.jpg")
+        labels = rng.choice(np.array([0, 1, 1, 255], np.uint8), (33, 40))
+        Image.fromarray(labels).save(root / f"masks/{i}.png")
+    (root / "classes.txt").write_text("ground\ntree\n")
+    return root
+
+
+@pytest.fixture
+def constant_model(tmp_path: Path) -> Callable[[Sequence[float]], str]:
+    """Saves a model with the same logits for each pixel, and returns its path."""
+    import keras
+
+    def save(logits: Sequence[float]) -> str:
+        inputs = keras.Input((None, None, 3))
+        layer = keras.layers.Conv2D(
+            len(logits),
+            1,
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(logits[0]),
+        )
+        path = tmp_path / "model.keras"
+        keras.Model(inputs, layer(inputs)).save(path)
+        return str(path)
+
+    return save
+
+
+@pytest.fixture
+def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that fails with exit code 1, and returns what it prints."""
+    from tf_levelset.commands.main import main
+
+    def run(*arguments: str | Path) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("tf-levelset: error: ")
+        return error
+
+    return run

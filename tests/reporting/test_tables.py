@@ -1,4 +1,4 @@
-"""The paper's tables from run folders."""
+"""The paper's tables, filled with the results of run folders."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def runs(tmp_path: Path) -> Path:
         {"ce": result(0.64, crf=10), "ls": result(0.66, crf=10)},
     )
     write(tmp_path / "a" / "evaluation-val-crf5.json", {"ce": result(0.63, crf=5)})
-    # Neither is the table's: averaged over the mirrored picture; another split.
+    # None of these belongs to a table: test-time augmentation, another split, and the
+    # CRF of another backbone.
     write(tmp_path / "a" / "evaluation-z.json", {"ce": result(0.9, crf=10, flip=True)})
     write(
         tmp_path / "a" / "evaluation-zz.json",
         {"ce": result(0.9, crf=10, dataset="voc/train")},
     )
-    # Nor is this: the CRF of another backbone.
     write(
         tmp_path / "b" / "evaluation-val-crf10.json",
         {"ls": result(0.9, crf=10) | {"crf": dataclasses.asdict(PRESETS["resnet_10"])}},
@@ -95,7 +95,7 @@ def test_table_4_has_seconds(runs: Path) -> None:
     assert mine["ce+crf5"]["seconds_published"] == 0.272
 
 
-def test_rows_that_were_not_run_say_so(runs: Path) -> None:
+def test_rows_without_a_run(runs: Path) -> None:
     assert cells(runs, 2, "pascal_context-deeplab_largefov")["ce"]["measured"] is None
     text = markdown(find_runs([runs]))
     rows = [line for line in text.splitlines() if line.startswith("| FCN-32s")]
@@ -127,14 +127,14 @@ def test_the_papers_layout(runs: Path) -> None:
 def test_runs_that_are_not_their_recipe_are_left_out(runs: Path) -> None:
     text = markdown(find_runs([runs]))
     assert (
-        f"Left out: {runs / 'd'}, which is not its recipe, "
-        "voc-deeplab_resnet101-losses: iterations: 5 for 20000" in text
+        f"Left out: {runs / 'd'}, which differs from its recipe, "
+        "voc-deeplab_resnet101-losses: iterations: 5 instead of 20000" in text
     )
     assert str(runs / "b") not in text  # another seed is the same recipe
     (fifth,) = (t for t in tables(find_runs([runs])) if t["table"] == 5)
     (row,) = fifth["rows"]
     assert row["runs"] == [str(runs / "c")]
-    assert row["left_out"] == {str(runs / "d"): ["iterations: 5 for 20000"]}
+    assert row["left_out"] == {str(runs / "d"): ["iterations: 5 instead of 20000"]}
     assert row["cells"]["lmp"]["values"] == pytest.approx([51.0])
 
 
@@ -142,7 +142,7 @@ def test_runs_that_are_not_their_recipe_are_left_out(runs: Path) -> None:
     ("options", "is_the_recipe"),
     [({"sbd_dir": "elsewhere"}, True), ({"list_file": "some.txt"}, False)],
 )
-def test_where_files_lie_is_no_change(
+def test_the_folders_of_the_data_may_differ(
     tmp_path: Path, options: dict[str, str], is_the_recipe: bool
 ) -> None:
     recipe = RECIPES["voc-deeplab_largefov"]
@@ -152,7 +152,7 @@ def test_where_files_lie_is_no_change(
     assert (not run.changes()) == is_the_recipe
 
 
-def test_a_run_that_is_named_twice_counts_once(runs: Path) -> None:
+def test_a_run_counts_once(runs: Path) -> None:
     assert len(find_runs([runs, runs / "a"])) == len(find_runs([runs])) == 4
 
 
@@ -181,7 +181,7 @@ def test_command(
         {"crf": {"iterations": "ten"}},
     ],
 )
-def test_an_evaluation_without_its_numbers_is_named(runs: Path, change: Any) -> None:
+def test_an_evaluation_without_its_numbers_is_an_error(runs: Path, change: Any) -> None:
     path = runs / "a" / "ls" / "evaluation.json"
     write(path, result(0.6) | change if isinstance(change, dict) else change)
     with pytest.raises(ValueError, match=r"Expected .*evaluation.*Received"):

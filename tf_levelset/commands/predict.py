@@ -85,8 +85,8 @@ def run(options: argparse.Namespace) -> None:
         overlays=not options.no_overlays,
         probabilities=options.probabilities,
     )
-    names = ("flip", "scales", "crf", "crf_iterations", "tile", "overlap")
-    settings = {name: getattr(options, name) for name in names}
+    asked = ("flip", "scales", "crf", "crf_iterations", "tile", "overlap")
+    settings = {name: getattr(options, name) for name in asked}
     (model,) = find_models(options.model).values()
     claim(options.output, {"model": stamp(model), **settings}, inputs)
     bar = keras.utils.Progbar(None, unit_name="image")
@@ -116,10 +116,8 @@ def _tiling(options: argparse.Namespace) -> Tiling | None:
             "Expected either --tile or --crf, because the CRF needs the whole image. "
             "Received: both"
         )
-    height, width = options.tile
-    if options.overlap is None:
-        return Tiling(height, width)
-    return Tiling(height, width, options.overlap)
+    overlap = () if options.overlap is None else (options.overlap,)
+    return Tiling(*options.tile, *overlap)
 
 
 def _palette(model: Path, num_classes: int) -> np.ndarray:

@@ -11,21 +11,102 @@ from pathlib import Path
 from typing import Any
 
 from tf_levelset.commands.recipe_options import list_recipes, recipe_of
+from tf_levelset.commands.shared_options import add_data_dir
 from tf_levelset.datasets import list_datasets
 from tf_levelset.energy.options import HEAVISIDES, NORMALIZATIONS
 from tf_levelset.models import list_models
 from tf_levelset.optimizers.schedules import SCHEDULES
-from tf_levelset.training.recipe import LOSSES, Recipe
+from tf_levelset.training.recipe import LOSS_STRIDES, LOSSES, Recipe
+
+Kind = type | tuple[Any, ...]
+"""The values of an option: a type, two numbers (type, name, name), or choices."""
+
+COMMON: dict[str, tuple[Kind, str]] = {
+    "--losses": (
+        tuple(LOSSES),
+        "Losses to train with, each from the same initial weights: any of %(choices)s. "
+        "ce is cross-entropy and ls is Eq. 8, cross-entropy with the level set loss.",
+    ),
+    "--model": (
+        list_models(),
+        "Network, one of %(choices)s. Instead of the recipe's network, it takes only "
+        "the recipe's width, depth and weights.",
+    ),
+    "--batch-size": (int, "Number of images in a step."),
+    "--learning-rate": (float, "Learning rate at the first step."),
+}
+"""Options of the recipe that are used most."""
+
+LENGTH: dict[str, tuple[Kind, str]] = {
+    "--epochs": (int, "Number of passes over the training split."),
+    "--iterations": (int, "Number of training steps, instead of --epochs."),
+}
+
+GROUPS: dict[str, dict[str, tuple[Kind, str]]] = {
+    "data": {
+        "--sbd-dir": (str, "Folder of SBD, which the split trainaug of voc needs."),
+        "--train-split": (str, "Split to train on; voc also has trainaug."),
+        "--val-split": (str, "Split to evaluate on."),
+        "--input-scale": (float, "Factor on the size of the images for the network."),
+    },
+    "optimization": {
+        "--schedule": (SCHEDULES, "Learning rate schedule, one of %(choices)s."),
+        "--momentum": (float, "Momentum of SGD."),
+        "--l2": (float, "Weight decay, added to the gradient as in Caffe."),
+        "--loss-stride": (
+            LOSS_STRIDES,
+            "Stride at which the loss is computed, one of %(choices)s: the output "
+            "stride of the network, or 1 for the size of the images.",
+        ),
+        "--seed": (int, "Seed of initial weights, order of images and augmentation."),
+    },
+    "network": {
+        "--weights": (
+            str,
+            "Initial weights: imagenet, a file, or none (random).",
+        ),
+        "--width": (float, "Factor on the number of filters of each layer."),
+        "--depth": (float, "Factor on the number of layers of each block."),
+        "--dilation": (int, "Dilation rate of the layer fc6."),
+        "--dropout": (float, "Probability with which dropout zeroes a feature."),
+        "--batch-norm": (bool, "Add batch normalization to a network without it."),
+    },
+    "level set loss": {
+        "--level-set-weight": (float, "Weight λ of the loss beside the cross-entropy."),
+        "--heaviside": (
+            HEAVISIDES,
+            "Approximation of the Heaviside function, one of %(choices)s.",
+        ),
+        "--epsilon": (float, "Width ε of the approximation."),
+        "--normalization": (
+            NORMALIZATIONS,
+            "Normalization of the energy, one of %(choices)s.",
+        ),
+        "--signed": (
+            bool,
+            "Also penalize predictions anticorrelated with their class (c1 < c2).",
+        ),
+    },
+    "augmentation": {
+        "--crop": ((int, "H", "W"), "Size of random crops, in pixels."),
+        "--scale": ((float, "MIN", "MAX"), "Range of the random factor on the size."),
+        "--flip": (bool, "Mirror half of the images left to right."),
+        "--photometric": (
+            bool,
+            "Change brightness, contrast, saturation and hue at random.",
+        ),
+    },
+}
+"""The other options of the recipe, by the title of their group."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset train`: the common ones, then groups."""
-    _add_common(parser)
-    _add_data(parser.add_argument_group("data"))
-    _add_optimization(parser.add_argument_group("optimization"))
-    _add_network(parser.add_argument_group("network"))
-    _add_level_set(parser.add_argument_group("level set loss"))
-    _add_augmentation(parser.add_argument_group("augmentation"))
+    _add_run(parser)
+    _add_recipe_options(parser, COMMON)
+    _add_recipe_options(parser.add_mutually_exclusive_group(), LENGTH)
+    for title, options in GROUPS.items():
+        _add_recipe_options(parser.add_argument_group(title), options)
     _add_execution(parser.add_argument_group("checkpoints and execution"))
     parser.set_defaults(
         if_stopped="Stopped. Progress is saved, and the same command resumes."
@@ -40,12 +121,7 @@ class _ListRecipes(argparse.Action):
         parser.exit()
 
 
-def _add(group: Any, name: str, sentence: str, **options: Any) -> None:
-    """Adds an option whose default is the value that the recipe has."""
-    group.add_argument(name, help=f"{sentence} Default: the recipe's.", **options)
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
@@ -67,234 +143,42 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "with a tiny network on synthetic images. Nothing is kept. Off by default.",
     )
     parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        metavar="FIELD=JSON",
+        help="Set any field of the recipe, such as model_options.rates=[1,2,3,4]. "
+        "Default: no change.",
+    )
+    parser.add_argument(
         "--dataset",
         choices=list_datasets(),
         metavar="NAME",
         help="Data set, one of %(choices)s. Default: that of the recipe; without "
         "--recipe, synthetic.",
     )
-    parser.add_argument(
-        "--data-dir",
-        metavar="FOLDER",
-        help="Folder with the files of the data set. Default: none, as synthetic needs "
-        "no files.",
-    )
+    add_data_dir(parser)
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FOLDER",
         help="Folder of the run. Default: runs/NAME, after the name of the recipe.",
     )
-    _add(
-        parser,
-        "--losses",
-        "Losses to train with, each from the same initial weights: any of %(choices)s. "
-        "ce is cross-entropy and ls is Eq. 8, cross-entropy with the level set loss.",
-        nargs="+",
-        choices=tuple(LOSSES),
-        metavar="LOSS",
-    )
-    parser.add_argument(
-        "--model",
-        choices=list_models(),
-        metavar="NAME",
-        help="Network, one of %(choices)s. Instead of the recipe's network, it takes "
-        "only the recipe's width, depth and weights. Default: the recipe's.",
-    )
-    length = parser.add_mutually_exclusive_group()
-    _add(
-        length,
-        "--epochs",
-        "Number of passes over the training split.",
-        type=int,
-        metavar="N",
-    )
-    _add(
-        length,
-        "--iterations",
-        "Number of training steps, instead of --epochs.",
-        type=int,
-        metavar="N",
-    )
-    _add(parser, "--batch-size", "Number of images in a step.", type=int, metavar="N")
-    _add(
-        parser,
-        "--learning-rate",
-        "Learning rate at the first step.",
-        type=float,
-        metavar="RATE",
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        metavar="FIELD=JSON",
-        help="Set any field of the recipe, also those without an option, such as "
-        "model_options.rates=[1,2,3,4]. Default: no change.",
-    )
 
 
-def _add_data(group: Any) -> None:
-    _add(
-        group,
-        "--sbd-dir",
-        "Folder of SBD, which the split trainaug of voc needs.",
-        metavar="FOLDER",
-    )
-    _add(
-        group,
-        "--train-split",
-        "Split to train on, such as train or, for voc, trainaug.",
-        metavar="NAME",
-    )
-    _add(group, "--val-split", "Split to evaluate on, such as val.", metavar="NAME")
-    _add(
-        group,
-        "--input-scale",
-        "Factor by which images are resized before they enter the network.",
-        type=float,
-        metavar="FACTOR",
-    )
-
-
-def _add_optimization(group: Any) -> None:
-    _add(
-        group,
-        "--schedule",
-        "Learning rate schedule, one of %(choices)s.",
-        choices=SCHEDULES,
-        metavar="NAME",
-    )
-    _add(group, "--momentum", "Momentum of SGD.", type=float, metavar="VALUE")
-    _add(
-        group,
-        "--l2",
-        "Weight decay, added to the gradient as in Caffe.",
-        type=float,
-        metavar="FACTOR",
-    )
-    _add(
-        group,
-        "--loss-stride",
-        "Stride at which the loss is computed: the output stride of the network, or 1 "
-        "for the size of the images.",
-        type=int,
-        choices=(1, 8, 16, 32),
-    )
-    _add(
-        group,
-        "--seed",
-        "Seed of the initial weights, the order of the images and the augmentation.",
-        type=int,
-        metavar="N",
-    )
-
-
-def _add_network(group: Any) -> None:
-    _add(
-        group,
-        "--weights",
-        "Initial weights: imagenet, the path of a file, or none for random ones.",
-        metavar="WEIGHTS",
-    )
-    _add(
-        group,
-        "--width",
-        "Factor on the number of filters of each layer.",
-        type=float,
-        metavar="FACTOR",
-    )
-    _add(
-        group,
-        "--depth",
-        "Factor on the number of layers of each block.",
-        type=float,
-        metavar="FACTOR",
-    )
-    _add(
-        group, "--dilation", "Dilation rate of the layer fc6.", type=int, metavar="RATE"
-    )
-    _add(
-        group,
-        "--dropout",
-        "Probability with which dropout sets a feature to zero.",
-        type=float,
-        metavar="RATE",
-    )
-    _add(
-        group,
-        "--batch-norm",
-        "Add batch normalization to networks that have none.",
-        action=argparse.BooleanOptionalAction,
-    )
-
-
-def _add_level_set(group: Any) -> None:
-    _add(
-        group,
-        "--level-set-weight",
-        "Weight λ of the level set loss beside the cross-entropy.",
-        type=float,
-        metavar="WEIGHT",
-    )
-    _add(
-        group,
-        "--heaviside",
-        "Approximation of the Heaviside function, one of %(choices)s.",
-        choices=tuple(HEAVISIDES),
-        metavar="NAME",
-    )
-    _add(
-        group,
-        "--epsilon",
-        "Width ε of the approximation.",
-        type=float,
-        metavar="WIDTH",
-    )
-    _add(
-        group,
-        "--normalization",
-        "Normalization of the energy, one of %(choices)s.",
-        choices=NORMALIZATIONS,
-        metavar="NAME",
-    )
-    _add(
-        group,
-        "--signed",
-        "Also penalize predictions that are anticorrelated with their class (c1 < c2).",
-        action=argparse.BooleanOptionalAction,
-    )
-
-
-def _add_augmentation(group: Any) -> None:
-    _add(
-        group,
-        "--crop",
-        "Size of random crops, in pixels.",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-    )
-    _add(
-        group,
-        "--scale",
-        "Range of the random factor by which images are resized.",
-        type=float,
-        nargs=2,
-        metavar=("MIN", "MAX"),
-    )
-    _add(
-        group,
-        "--flip",
-        "Mirror half of the images left to right.",
-        action=argparse.BooleanOptionalAction,
-    )
-    _add(
-        group,
-        "--photometric",
-        "Change brightness, contrast, saturation and hue at random.",
-        action=argparse.BooleanOptionalAction,
-    )
+def _add_recipe_options(group: Any, options: dict[str, tuple[Kind, str]]) -> None:
+    """Adds options whose default is the value that the recipe has."""
+    for name, (kind, sentence) in options.items():
+        details: dict[str, Any] = {"type": kind, "metavar": "VALUE"}
+        if kind is bool:
+            details = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(kind, tuple) and isinstance(kind[0], type):
+            details = {"type": kind[0], "nargs": 2, "metavar": kind[1:]}
+        elif isinstance(kind, tuple):
+            details |= {"type": type(kind[0]), "choices": kind}
+        if name == "--losses":
+            details["nargs"] = "+"
+        group.add_argument(name, help=f"{sentence} Default: the recipe's.", **details)
 
 
 def _add_execution(group: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the level set loss sees of a prediction (Figures 2 and 3), and zooms."""
+"""Draws the level sets of predictions (Figures 2 and 3) and enlarged details."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tf_levelset.energy.options import EnergyOptions
 from tf_levelset.inference.panels import boundaries, colourize, fitted, grid
 
 ZOOM = 64
-"""Side of what is enlarged, in pixels of the picture."""
+"""Side of the squares that are enlarged, in pixels of the image."""
 
 
 def level_sets(
@@ -77,19 +77,19 @@ def level_set_panel(
     width: int = 200,
     **options: Any,
 ) -> np.ndarray:
-    """Draws a row a class: its truth, and φ, H(φ) and energy of every prediction.
+    """Draws a row for each class: its truth, and φ, H(φ) and the energy.
 
     Args:
-        image: uint8 (H, W, 3).
-        labels: integers (H, W).
-        predictions: probabilities (H, W, C) by title, such as before and after.
-        classes: indices by name.
-        width: of a column, in pixels.
-        **options: of `level_sets`.
+        image: uint8 (H, W, 3) RGB.
+        labels: Integers (H, W).
+        predictions: Probabilities (H, W, C) by title. Each has three columns.
+        classes: Indices of the classes by name.
+        width: Width of a column, in pixels.
+        **options: Options of `level_sets`.
 
     Returns:
-        uint8 (height, width, 3) RGB. φ is blue below zero and red above, H(φ) and the
-        energy are grey, white at 1.
+        uint8 (height, width, 3) RGB. φ is blue below zero and red above. H(φ) and the
+        energy are grey, and white at 1.
     """
     rows = []
     for index in classes.values():
@@ -117,21 +117,21 @@ def zoomed_panel(
     width: int = 240,
     ignore_class: int = 255,
 ) -> np.ndarray:
-    """Draws predictions whole, and enlarged where they differ most near boundaries.
+    """Draws predictions, and enlarges where they differ most along boundaries.
 
     Args:
-        image: uint8 (H, W, 3).
-        labels: integers (H, W).
-        predictions: probabilities (H, W, C) by title.
-        palette: (C, 3), RGB in 0–255.
-        zooms: how many places to enlarge.
-        width: of a column, in pixels.
-        ignore_class: label of void pixels.
+        image: uint8 (H, W, 3) RGB.
+        labels: Integers (H, W).
+        predictions: Probabilities (H, W, C), or class indices (H, W), by title.
+        palette: Colours of the classes (C, 3), RGB in [0, 255].
+        zooms: Number of squares to enlarge.
+        width: Width of a column, in pixels.
+        ignore_class: Label of void pixels.
 
     Returns:
-        uint8 (height, width, 3) RGB: a row of whole pictures, and one a place.
+        uint8 (height, width, 3) RGB: a row of whole images, and one for each square.
     """
-    masks = [probabilities.argmax(-1) for probabilities in predictions.values()]
+    masks = [p if p.ndim == 2 else p.argmax(-1) for p in predictions.values()]
     cells = [image, *(colourize(m, palette) for m in (labels, *masks))]
     rows = [[fitted(cell, width) for cell in cells]]
     for top, left in places(labels, masks, zooms, ignore_class):
@@ -146,47 +146,51 @@ def places(
     count: int,
     ignore_class: int = 255,
 ) -> list[tuple[int, int]]:
-    """Where masks differ most along the truth's boundaries: (top, left) of squares.
+    """Finds the squares in which masks differ most along the boundaries of the truth.
 
     Args:
-        labels: integers (H, W).
-        masks: of labels' size, one or more; a single one is held against the truth.
-        count: how many squares of side `ZOOM`, or the picture's where it is smaller;
-            fewer where the masks differ in fewer.
-        ignore_class: label of void pixels.
+        labels: Integers (H, W).
+        masks: Class indices (H, W). The first is compared with the others; a single
+            one is compared with the labels.
+        count: Number of squares. There are fewer if the masks differ in fewer.
+        ignore_class: Label of void pixels.
+
+    Returns:
+        The corner (top, left) of each square. Its side is `ZOOM`, or that of the image
+        if it is smaller.
     """
-    against = [*masks[1:]] if len(masks) > 1 else [labels]
     differ = np.zeros(labels.shape, np.float32)
-    for other in against:
+    for other in masks[1:] or [labels]:
         differ += (masks[0] != other) & (labels != ignore_class)
     near = cv2.dilate(boundaries(labels).astype(np.uint8), np.ones((7, 7), np.uint8))
     differ *= near
-    side = [min(ZOOM, n) for n in labels.shape]
+    size = np.array(labels.shape)
+    height, width = np.minimum(size, ZOOM).tolist()
     found = []
     for _ in range(count):
-        sums = cv2.integral(differ)
-        inside = (
-            sums[side[0] :, side[1] :]
-            - sums[: -side[0], side[1] :]
-            - sums[side[0] :, : -side[1]]
-            + sums[: -side[0], : -side[1]]
-        )
-        top, left = np.unravel_index(int(inside.argmax()), inside.shape)
-        if inside[top, left] <= 0:
+        # How many pixels differ in the square below and right of each pixel.
+        sums = cv2.boxFilter(
+            differ,
+            cv2.CV_32F,
+            (width, height),
+            anchor=(0, 0),
+            normalize=False,
+            borderType=cv2.BORDER_CONSTANT,
+        )[: size[0] - height + 1, : size[1] - width + 1]
+        top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+        if sums[top, left] <= 0:
             break
-        within = differ[top : top + side[0], left : left + side[1]]
-        centre = np.array([top, left]) + np.argwhere(within).mean(0)
-        corner = [
-            int(np.clip(round(c - s / 2), 0, n - s))
-            for c, s, n in zip(centre, side, labels.shape, strict=True)
-        ]
-        found.append((corner[0], corner[1]))
-        within[:] = 0
+        square = differ[top : top + height, left : left + width]
+        centre = np.array([top, left]) + np.argwhere(square).mean(0)
+        corner = np.round(centre - np.array([height, width]) / 2)
+        corner = np.clip(corner, 0, size - (height, width)).astype(int)
+        found.append((int(corner[0]), int(corner[1])))
+        square[:] = 0
     return found
 
 
 def diverging(values: np.ndarray) -> np.ndarray:
-    """Blue at −1, white at 0, red at 1, uint8 (H, W, 3)."""
+    """Maps −1 to blue, 0 to white and 1 to red, uint8 (H, W, 3)."""
     up, down = np.clip(values, 0, 1), np.clip(-values, 0, 1)
     colours = np.stack([1 - down, 1 - up - down, 1 - up], axis=-1)
     return np.round(255 * colours).astype(np.uint8)

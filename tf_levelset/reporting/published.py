@@ -1,4 +1,4 @@
-"""The tables of Kim et al. 2019 as plain data: what each row is, what it reports."""
+"""The tables of results in Kim et al. 2019, as data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Row:
     """A row of a table.
 
     Args:
-        title: the system, as the paper names it.
-        recipe: the name of the recipe that trains it.
+        title: Name of the method in the paper.
+        recipe: Name of the recipe that trains it.
         published: mIoU in % by column, where the paper reports it.
-        seconds: seconds a picture by column, where the paper reports them.
+        seconds: Seconds for each image by column, where the paper reports them.
     """
 
     title: str
@@ -27,11 +27,11 @@ class Table:
     """A table of results.
 
     Args:
-        number: as the paper counts; 0 for a table of ours.
-        title: what it compares, and on what.
-        columns: ids of its columns, see `COLUMNS`.
-        rows: its rows.
-        by_method: whether the paper sets the columns below one another.
+        number: Number in the paper; 0 for a table that is not in the paper.
+        title: The data, and what is compared.
+        columns: Keys of `COLUMNS`.
+        rows: The rows.
+        by_method: Whether the paper lists the columns as rows.
     """
 
     number: int
@@ -50,15 +50,21 @@ COLUMNS = {
     "lad": "LAD",
     "lmp": "LMP",
 }
-"""Titles of the columns: a loss, and whether a dense CRF refines its answers."""
+"""Titles of the columns: a loss, and the iterations of a dense CRF after it."""
 
 _COMPARISON = ("ce", "ce+crf10", "ls", "ls+crf10")
 
 
-def _row(title: str, recipe: str, ce: float, crf: float | None, ls: float) -> Row:
-    published = {"ce": ce, "ls": ls}
-    return Row(
-        title, recipe, published if crf is None else {**published, "ce+crf10": crf}
+def _rows(*rows: tuple[str, str, float, float | None, float]) -> tuple[Row, ...]:
+    """Makes rows of a title, a recipe, and the mIoU of ce, ce+crf10 and ls."""
+    columns = ("ce", "ce+crf10", "ls")
+    return tuple(
+        Row(
+            title,
+            recipe,
+            {c: v for c, v in zip(columns, values, strict=True) if v is not None},
+        )
+        for title, recipe, *values in rows
     )
 
 
@@ -67,46 +73,34 @@ TABLES = (
         1,
         "PASCAL VOC 2012 val",
         _COMPARISON,
-        (
-            _row("FCN-32s-ResNet101", "voc-fcn32s_resnet101", 65.1, None, 68.9),
-            _row("FCN-16s-ResNet101", "voc-fcn16s_resnet101", 68.4, None, 69.2),
-            _row("FCN-8s-ResNet101", "voc-fcn8s_resnet101", 68.5, None, 69.3),
-            _row("DeepLab-LargeFOV", "voc-deeplab_largefov", 62.8, 67.3, 66.7),
-            _row("DeepLab-MSC-LargeFOV", "voc-deeplab_msc_largefov", 64.2, 68.1, 67.2),
-            _row("DeepLab-ResNet101", "voc-deeplab_resnet101", 75.1, 76.3, 76.5),
-            _row(
-                "DeepLab-MSC-ResNet101", "voc-deeplab_msc_resnet101", 76.0, 77.7, 77.3
-            ),
+        _rows(
+            ("FCN-32s-ResNet101", "voc-fcn32s_resnet101", 65.1, None, 68.9),
+            ("FCN-16s-ResNet101", "voc-fcn16s_resnet101", 68.4, None, 69.2),
+            ("FCN-8s-ResNet101", "voc-fcn8s_resnet101", 68.5, None, 69.3),
+            ("DeepLab-LargeFOV", "voc-deeplab_largefov", 62.8, 67.3, 66.7),
+            ("DeepLab-MSC-LargeFOV", "voc-deeplab_msc_largefov", 64.2, 68.1, 67.2),
+            ("DeepLab-ResNet101", "voc-deeplab_resnet101", 75.1, 76.3, 76.5),
+            ("DeepLab-MSC-ResNet101", "voc-deeplab_msc_resnet101", 76.0, 77.7, 77.3),
         ),
     ),
     Table(
         2,
         "PASCAL-Context val, which the paper calls test",
         _COMPARISON,
-        (
-            _row(
-                "FCN-8s-ResNet101", "pascal_context-fcn8s_resnet101", 41.0, None, 42.2
-            ),
-            _row(
-                "DeepLab-LargeFOV", "pascal_context-deeplab_largefov", 37.1, 39.7, 39.4
-            ),
-            _row(
-                "DeepLab-ResNet101",
-                "pascal_context-deeplab_resnet101",
-                44.7,
-                45.7,
-                45.5,
-            ),
+        _rows(
+            ("FCN-8s-ResNet101", "pascal_context-fcn8s_resnet101", 41.0, None, 42.2),
+            ("DeepLab-LargeFOV", "pascal_context-deeplab_largefov", 37.1, 39.7, 39.4),
+            ("DeepLab-ResNet101", "pascal_context-deeplab_resnet101", 44.7, 45.7, 45.5),
         ),
     ),
     Table(
         3,
         "Cityscapes val",
         _COMPARISON,
-        (
-            _row("FCN-8s-ResNet101", "cityscapes-fcn8s_resnet101", 64.7, None, 65.5),
-            _row("DeepLab-LargeFOV", "cityscapes-deeplab_largefov", 62.9, 64.1, 64.0),
-            _row("DeepLab-ResNet101", "cityscapes-deeplab_resnet101", 68.8, 69.8, 69.8),
+        _rows(
+            ("FCN-8s-ResNet101", "cityscapes-fcn8s_resnet101", 64.7, None, 65.5),
+            ("DeepLab-LargeFOV", "cityscapes-deeplab_largefov", 62.9, 64.1, 64.0),
+            ("DeepLab-ResNet101", "cityscapes-deeplab_resnet101", 68.8, 69.8, 69.8),
         ),
     ),
     Table(
@@ -152,5 +146,5 @@ TABLES = (
         ),
     ),
 )
-"""Tables 1 to 5, and one of ours on CamVid. In Table 5 the paper quotes LAD and LMP
-from their own papers."""
+"""Tables 1 to 5, and one on CamVid. In Table 5 the numbers of LAD and LMP are those of
+their own papers."""

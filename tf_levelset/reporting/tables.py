@@ -1,4 +1,4 @@
-"""Tables 1 to 5 of Kim et al. 2019 from run folders, measured beside published."""
+"""Fills the paper's tables with the results of run folders."""
 
 from __future__ import annotations
 
@@ -21,18 +21,15 @@ from tf_levelset.training.run_folder import (
 
 NOT_RUN = "not run"
 
-# A run differs from its recipe by none of these, nor by where its files lie.
-_OWN = ("losses", "seed")
-
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredRun:
-    """What a run folder holds.
+    """The results of a run folder.
 
     Args:
-        folder: the run folder.
-        recipe: as the run was begun with.
-        results: evaluations by column, see `published.COLUMNS`.
+        folder: The run folder.
+        recipe: The recipe that the run was started with.
+        results: Evaluations by column, see `published.COLUMNS`.
     """
 
     folder: Path
@@ -40,23 +37,27 @@ class MeasuredRun:
     results: dict[str, dict[str, Any]]
 
     def changes(self) -> list[str]:
-        """Returns what the run does otherwise than the recipe of its name."""
-        mine, named = self.recipe.to_json(), RECIPES[self.recipe.name].to_json()
-        for values in (mine, named):
+        """Lists how the run differs from the recipe of its name.
+
+        The losses, the seed and the folders of the data may differ.
+        """
+        own, named = self.recipe.to_json(), RECIPES[self.recipe.name].to_json()
+        for values in (own, named):
             for place in PLACES:
                 values["dataset_options"].pop(place, None)
         return [
-            f"{key}: {mine[key]} for {named[key]}"
-            for key in mine
-            if key not in _OWN and mine[key] != named[key]
+            f"{field}: {own[field]} instead of {named[field]}"
+            for field in own
+            if field not in ("losses", "seed") and own[field] != named[field]
         ]
 
 
 def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
-    """Finds the run folders in folders, at any depth, that have a recipe's name.
+    """Finds the runs of named recipes in folders, at any depth.
 
     Raises:
-        FileNotFoundError: if a path is no folder.
+        FileNotFoundError: If a path is not a folder.
+        ValueError: If a file of a run cannot be read.
     """
     runs: dict[Path, MeasuredRun] = {}
     for path in paths:
@@ -66,26 +67,65 @@ def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
             try:
                 recipe = load_recipe(config.parent)
             except ValueError:
-                continue  # another program's
+                continue  # written by another program
             if recipe.name in RECIPES:
                 results = _results(config.parent, recipe)
                 runs[config.resolve()] = MeasuredRun(config.parent, recipe, results)
     return list(runs.values())
 
 
+def _results(folder: Path, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Reads the evaluations of a run that belong to a column of the tables."""
+    results = {}
+    for loss in recipe.losses:
+        path = folder / loss / "evaluation.json"
+        if path.exists():
+            results[loss] = _checked(path, read_evaluation(path))
+    backbone = "resnet" if "resnet" in recipe.model else "vgg"
+    for path in sorted(folder.glob("evaluation-*.json")):
+        for loss, result in read_evaluations(path).items():
+            _checked(path, result)
+            iterations = (result.get("crf") or {}).get("iterations", 10)
+            crf = dataclasses.replace(PRESETS[f"{backbone}_10"], iterations=iterations)
+            if (
+                not result["flip"]
+                and result["scales"] == [1.0]
+                and result["dataset"] == results.get(loss, {}).get("dataset")
+                and result.get("crf") == dataclasses.asdict(crf)
+            ):
+                results[f"{loss}+crf{iterations}"] = result
+    return results
+
+
+def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Returns an evaluation, or raises `ValueError` if a table cannot show it."""
+    seconds, crf = result.get("seconds_per_image"), result.get("crf")
+    valid = (
+        isinstance(seconds, dict)
+        and all(map(is_number, [result.get("mean_iou"), *seconds.values()]))
+        and {"dataset", "flip", "scales"} <= result.keys()
+        and (crf is None or (isinstance(crf, dict) and is_whole(crf.get("iterations"))))
+    )
+    if not valid:
+        raise ValueError(
+            f"Expected {path} to hold an evaluation with its scores and times. "
+            f"Received: {result!r:.200}"
+        )
+    return result
+
+
 def tables(runs: Sequence[MeasuredRun]) -> list[dict[str, Any]]:
-    """Returns the tables as JSON's types, measured beside published.
+    """Returns the published and measured results as JSON types.
 
     Args:
-        runs: see `find_runs`. Of several runs of a recipe (its seeds), the mean is
-            shown. Runs that are not what their recipe says are listed with what they
-            changed, and counted nowhere.
+        runs: See `find_runs`. Runs of one recipe, which differ in their seeds, are
+            averaged. A run that differs from its recipe is listed with the differences
+            and left out of the averages.
 
     Returns:
-        For each table its number, title, columns and rows; for each row and column
-        `published` (mIoU in %, None where the paper has none), `measured` (the mean of
-        the `values`, None where not run), and `seconds_published`, `seconds_measured`
-        a picture.
+        For each table the number, title, columns and rows. For each row and column
+        `published` (mIoU in %, or None), `measured` (the mean of `values`, or None),
+        `seconds_published` and `seconds_measured` (for each image, or None).
     """
     return [
         {
@@ -98,78 +138,17 @@ def tables(runs: Sequence[MeasuredRun]) -> list[dict[str, Any]]:
     ]
 
 
-def markdown(runs: Sequence[MeasuredRun]) -> str:
-    """Returns the tables in the paper's layout, as Markdown."""
-    filled = tables(runs)
-    parts = [
-        "mIoU in %, measured / published; – where the paper has no number.",
-        *(_markdown(t, f) for t, f in zip(TABLES, filled, strict=True)),
-    ]
-    notes = [
-        f"- Left out: {run.folder}, which is not its recipe, {run.recipe.name}: "
-        f"{'; '.join(changes)}"
-        for run in runs
-        if (changes := run.changes())
-    ]
-    if notes:
-        parts.append("\n".join(notes) + "\n")
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
-
-
-def _results(folder: Path, recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Evaluations of a run by column: the plain ones, and those with a CRF."""
-    results = {}
-    for loss in recipe.losses:
-        path = folder / loss / "evaluation.json"
-        if path.exists():
-            results[loss] = _checked(path, read_evaluation(path))
-    for path in sorted(folder.glob("evaluation-*.json")):
-        for loss, result in read_evaluations(path).items():
-            _checked(path, result)
-            plain = not result["flip"] and result["scales"] == [1.0]
-            same = results.get(loss, {}).get("dataset") == result["dataset"]
-            if plain and same and result.get("crf") == _crf(recipe, result):
-                results[f"{loss}+crf{result['crf']['iterations']}"] = result
-    return results
-
-
-def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Returns an evaluation that has what a table shows, or raises `ValueError`."""
-    seconds, crf = result.get("seconds_per_image"), result.get("crf")
-    sound = (
-        isinstance(seconds, dict)
-        and all(map(is_number, [result.get("mean_iou"), *seconds.values()]))
-        and {"dataset", "flip", "scales"} <= result.keys()
-        and (crf is None or (isinstance(crf, dict) and is_whole(crf.get("iterations"))))
-    )
-    if not sound:
-        raise ValueError(
-            f"Expected an evaluation in {path}, with its numbers. Received: "
-            f"{result!r:.200}"
-        )
-    return result
-
-
-def _crf(recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
-    """The CRF that belongs to a recipe's net, with a result's iterations."""
-    net = "resnet" if "resnet" in recipe.model else "vgg"
-    iterations = (result.get("crf") or {}).get("iterations", 10)
-    return dataclasses.asdict(
-        dataclasses.replace(PRESETS[f"{net}_10"], iterations=iterations)
-    )
-
-
 def _row(
     row: Row, columns: Sequence[str], runs: Sequence[MeasuredRun]
 ) -> dict[str, Any]:
     named = [run for run in runs if run.recipe.name == row.recipe]
-    mine = [run for run in named if not run.changes()]
+    counted = [run for run in named if not run.changes()]
     return {
         "title": row.title,
         "recipe": row.recipe,
-        "runs": [str(run.folder) for run in mine],
+        "runs": [str(run.folder) for run in counted],
         "left_out": {str(r.folder): c for r in named if (c := r.changes())},
-        "cells": {column: _cell(row, column, mine) for column in columns},
+        "cells": {column: _cell(row, column, counted) for column in columns},
     }
 
 
@@ -179,41 +158,55 @@ def _cell(row: Row, column: str, runs: Sequence[MeasuredRun]) -> dict[str, Any]:
     seconds = [sum(result["seconds_per_image"].values()) for result in results]
     return {
         "published": row.published.get(column),
-        "measured": _mean(values),
+        "measured": sum(values) / len(values) if values else None,
         "values": values,
         "seconds_published": (row.seconds or {}).get(column),
-        "seconds_measured": _mean(seconds),
+        "seconds_measured": sum(seconds) / len(seconds) if seconds else None,
     }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def markdown(runs: Sequence[MeasuredRun]) -> str:
+    """Returns the tables as Markdown, in the layout of the paper."""
+    parts = [
+        "mIoU in %, measured / published; – if the paper reports no number.",
+        *map(_markdown, TABLES, tables(runs)),
+    ]
+    notes = [
+        f"- Left out: {run.folder}, which differs from its recipe, {run.recipe.name}: "
+        f"{'; '.join(changes)}"
+        for run in runs
+        if (changes := run.changes())
+    ]
+    if notes:
+        parts.append("\n".join(notes))
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def _markdown(entry: Table, filled: dict[str, Any]) -> str:
     heading = f"Table {entry.number}. {entry.title}" if entry.number else entry.title
-    titles = [COLUMNS[column] for column in entry.columns]
     timed = any(row.seconds for row in entry.rows)
-    cells = [
-        [row["title"], *(_text(row["cells"][c], timed) for c in entry.columns)]
-        for row in filled["rows"]
+    rows = [
+        ["Method", *(COLUMNS[column] for column in entry.columns)],
+        *(
+            [row["title"], *(_text(row["cells"][c], timed) for c in entry.columns)]
+            for row in filled["rows"]
+        ),
     ]
-    rows = [["Method", *titles], *cells]
     if entry.by_method:
         rows = [list(column) for column in zip(*rows, strict=True)]
     return f"### {heading}\n\n{table(rows)}"
 
 
 def _text(cell: dict[str, Any], timed: bool) -> str:
-    """A cell, as "53.6 / 62.8", and with seconds where the paper has them."""
-    measured, published = cell["measured"], cell["published"]
-    runs = len(cell["values"])
-    shown = NOT_RUN if measured is None else f"{measured:.1f}"
-    if runs > 1:
-        shown += f" (n = {runs})"
-    shown += " / –" if published is None else f" / {published:.1f}"
+    """Formats a cell as "53.6 / 62.8", with seconds where the paper reports them."""
+
+    def text(value: float | None, form: str, otherwise: str) -> str:
+        return otherwise if value is None else form.format(value)
+
+    runs = f" (n = {len(cell['values'])})" if len(cell["values"]) > 1 else ""
+    measured = text(cell["measured"], "{:.1f}" + runs, NOT_RUN)
+    shown = f"{measured} / {text(cell['published'], '{:.1f}', '–')}"
     if timed:
-        seconds, paper = cell["seconds_measured"], cell["seconds_published"]
-        shown += f"; {NOT_RUN if seconds is None else f'{seconds:.3f} s'}"
-        shown += " / –" if paper is None else f" / {paper:.3f} s"
+        seconds = text(cell["seconds_measured"], "{:.3f} s", NOT_RUN)
+        shown += f"; {seconds} / {text(cell['seconds_published'], '{:.3f} s', '–')}"
     return shown

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
+
+import pytest
 
 from tf_levelset.commands.main import parser
 from tf_levelset.commands.recipe_options import list_recipes, recipe_of
@@ -106,3 +109,18 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
     of_run = tmp_path / "config.json"
     of_run.write_text(json.dumps(RECIPES["camvid"].to_json()))
     assert recipe_from(f"train --recipe {of_run}") == RECIPES["camvid"]
+
+
+def test_errors_name_the_file_of_a_recipe(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    with pytest.raises(FileNotFoundError, match=re.escape(str(mine))):
+        recipe_from(f"train --recipe {mine}")
+    mine.write_text("{")
+    with pytest.raises(ValueError, match=re.escape(f"Expected JSON in {mine}")):
+        recipe_from(f"train --recipe {mine}")
+    mine.write_text(json.dumps({**RECIPES["camvid"].to_json(), "epoch": 3}))
+    with pytest.raises(ValueError, match=r"the fields of a recipe.*'epoch'"):
+        recipe_from(f"train --recipe {mine}")
+    mine.write_text(json.dumps(RECIPES["camvid"].to_json()))
+    with pytest.raises(ValueError, match="Expected --dataset camvid"):
+        recipe_from(f"train --recipe {mine} --dataset voc")

@@ -1,0 +1,153 @@
+"""The commands `predict`, `figures` and `report`, on a finished run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_levelset.commands.main import main
+
+ConstantModel = Callable[[Sequence[float]], str]
+
+
+def test_predict_writes_masks_in_the_runs_colours(
+    finished_run: Path,
+    own_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    model, inputs = str(finished_run / "ls"), str(own_data / "images")
+    arguments = ["predict", model, inputs, "--output", str(out), "--probabilities"]
+    assert main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 0
+    masks = sorted((out / "masks").glob("*.png"))
+    assert [path.stem for path in masks] == list("01234")
+    probabilities = np.load(out / "probabilities/0.npy")
+    with Image.open(masks[0]) as mask:
+        np.testing.assert_array_equal(np.array(mask), probabilities.argmax(-1))
+        colours = np.reshape(mask.getpalette(), (-1, 3))[: probabilities.shape[-1]]
+    palette = json.loads((finished_run / "ls/palette.json").read_text())
+    np.testing.assert_array_equal(colours, palette)
+    assert "5/5" in capsys.readouterr().out
+    # The same command continues. Other options and other models are not mixed in.
+    assert main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 0
+    assert main([*arguments, "--flip"]) == 1
+    assert "another flip, tile, overlap" in capsys.readouterr().err
+    shutil.copytree(finished_run / "ls", tmp_path / "ls")
+    arguments[1] = str(tmp_path / "ls")
+    assert main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 1
+    assert "another model" in capsys.readouterr().err
+    arguments[1] = model
+    (own_data / "images/broken.png").write_bytes(b"")
+    assert main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 1
+    assert "broken.png: Expected an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("logit", [5.0, -5.0])
+def test_predict_takes_a_sigmoids_channel_for_the_foreground(
+    constant_model: ConstantModel, own_data: Path, tmp_path: Path, logit: float
+) -> None:
+    model = constant_model([logit])
+    arguments = ["predict", model, str(own_data / "images/0.jpg")]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out/masks/0.png") as mask:
+        np.testing.assert_array_equal(np.array(mask), int(logit > 0))
+
+
+def test_predict_refuses_more_classes_than_a_byte_holds(
+    constant_model: ConstantModel, own_data: Path, error_of: Callable[..., str]
+) -> None:
+    model = constant_model([0.0] * 257)
+    said = error_of("predict", model, own_data / "images/0.jpg")
+    assert "at most 256 classes" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--overlap", "8"], "--tile together with --overlap"),
+        (["--tile", "20", "20", "--crf", "vgg"], "needs the whole image"),
+        (["--tile", "20", "20"], "half a tile's side. Received: 64"),
+    ],
+)
+def test_predict_refuses_what_does_not_go_together(
+    own_data: Path, error_of: Callable[..., str], options: list[str], message: str
+) -> None:
+    assert message in error_of("predict", "nowhere", own_data / "images", *options)
+
+
+@pytest.mark.parametrize("palette", [3, [3], [[1, 2]], [[1, 2, 256]], [[1, 2, "3"]]])
+def test_a_palette_of_another_program_is_an_error(
+    finished_run: Path,
+    own_data: Path,
+    tmp_path: Path,
+    error_of: Callable[..., str],
+    palette: Any,
+) -> None:
+    model = tmp_path / "model.keras"
+    model.write_bytes((finished_run / "ce" / "model.keras").read_bytes())
+    (tmp_path / "palette.json").write_text(json.dumps(palette))
+    said = error_of(
+        "predict", tmp_path, own_data / "images", "--output", tmp_path / "out"
+    )
+    assert "Expected colours [red, green, blue] in" in said
+
+
+def test_figures_of_a_run(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["figures", str(finished_run), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(paths) == 2
+    for path, kind in zip(paths, ("level_sets", "zooms"), strict=True):
+        assert path.name.endswith(f"-{kind}.png")
+        # Columns: image, truth, and three or one for each of two losses.
+        with Image.open(path) as drawn:
+            width = drawn.width
+        assert width == {"level_sets": 8 * 204 - 4, "zooms": 4 * 244 - 4}[kind]
+    assert main([*arguments, "--classes", "unicorn"]) == 1
+    assert "a class such as" in capsys.readouterr().err
+
+
+def test_figures_of_images_in_subfolders_have_files_of_their_own(
+    constant_model: ConstantModel, own_data: Path, tmp_path: Path
+) -> None:
+    model = constant_model([0.0] * 2)
+    for kind in ("images", "masks"):
+        (first,) = (own_data / kind).glob("0.*")
+        for folder in "ab":
+            target = own_data / kind / folder / f"x{first.suffix}"
+            target.parent.mkdir()
+            shutil.copy(first, target)
+    names = ["a/x", "b/x"]
+    (own_data / "both.txt").write_text("\n".join(names))
+    arguments = ["figures", model, "--dataset", "folder", "--data-dir", str(own_data)]
+    arguments += ["--split", "both", "--samples", *names]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    written = sorted((tmp_path / "out").rglob("*.png"))
+    assert len(written) == 4
+    assert {path.parent.name for path in written} == {"a", "b"}
+
+
+def test_report_is_one_page(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "out" / "page.html"
+    runs = [str(finished_run / "ls"), str(finished_run / "ce")]
+    assert main(["report", *runs, "--out", str(page)]) == 0
+    assert capsys.readouterr().out.endswith(f"Wrote {page}.\n")
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+    text = page.read_text("utf-8")
+    assert text.index("finished/ls") < text.index("finished/ce")
+    # The synthetic images need no files, and take none.
+    assert "<h3>val_000000</h3>" in text
+    assert main(["report", *runs, "--out", str(page), "--data-dir", "x"]) == 0
+    assert "Received: &#39;x&#39;" in page.read_text("utf-8")

@@ -1,0 +1,177 @@
+"""The command `train`, on tiny networks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from tf_levelset.commands.main import main
+from tf_levelset.training import recipes
+from tf_levelset.training.checkpoints import Checkpoints
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.run import CheckpointOptions
+
+
+def test_train_prints_a_table(
+    finished_run: Path,
+    tiny_recipe: Recipe,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+    # The run has finished, so that the same command only prints its report.
+    assert main(["train", "--output", str(finished_run)]) == 0
+    printed = capsys.readouterr().out
+    assert "cross-entropy" in printed
+    assert "with level set loss" in printed
+    assert "mIoU" in printed
+    assert str(finished_run / "panel.png") in printed
+
+
+def test_smoke_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--smoke", "--recipe", "camvid", "--losses", "ls"]
+    assert main(command) == 0
+    assert "camvid: the smoke test of ls passed." in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_own_data_with_faults_is_not_trained_on(
+    own_data: Path, tmp_path: Path, error_of: Callable[..., str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data-dir", str(own_data)]
+    arguments += ["--width", "0.02", "--depth", "0.01", "--dilation", "1"]
+    arguments += ["--iterations", "2", "--batch-size", "2", "--crop", "33", "33"]
+    arguments += ["--output", str(run), "--losses", "ls"]
+    mask = own_data / "masks/0.png"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[: len(whole) // 2])
+    assert f"{mask}: Expected a whole image file" in error_of(*arguments)
+    assert not run.exists()
+    mask.write_bytes(whole)
+    assert main(arguments) == 0
+    result = json.loads((run / "report.json").read_text())["evaluation"]["ls"]
+    assert set(result["class_iou"]) == {"ground", "tree"}
+    # The files are not read again until one of them changes.
+    assert json.loads((run / "verified.json").read_text())
+
+
+def test_a_loss_that_becomes_nan_ends_in_one_line(
+    tmp_path: Path,
+    tiny_recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+    arguments = ["train", "--output", str(tmp_path), "--losses", "ce"]
+    arguments += ["--learning-rate", "1e30", "--checkpoint-seconds", "0"]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "Expected predictions in [0, 8), from finite scores" in error
+    assert len(error.splitlines()) == 1
+    # It names the images of the step and keeps the checkpoint before it.
+    assert re.search(r"At step 1, of the samples (train_\d+(, )?){3}\. ", error)
+    assert "step-1 is the last checkpoint before." in error
+    assert Checkpoints(tmp_path / "ce" / "checkpoint").newest() == 1
+
+
+def test_options_of_checkpoints_reach_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def train(
+        recipe: Recipe,
+        run_dir: Path,
+        data_dir: str | None,
+        checkpoints: CheckpointOptions,
+        strategy: tf.distribute.Strategy,
+    ) -> dict[str, Any]:
+        told.append(checkpoints)
+        assert strategy is tf.distribute.get_strategy()
+        (run_dir / "report.md").write_text("")
+        return {"evaluation": {}}
+
+    monkeypatch.setattr("tf_levelset.training.train.train", train)
+    monkeypatch.setattr(
+        tf.config.experimental,
+        "enable_op_determinism",
+        lambda: told.append("deterministic"),
+    )
+    arguments = ["train", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    assert told == [CheckpointOptions(seconds=600, keep=2)]
+    told.clear()
+    arguments += ["--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
+    assert main([*arguments, "--deterministic"]) == 0
+    assert told == ["deterministic", CheckpointOptions(seconds=2.5, keep=7)]
+
+
+def test_keeping_no_checkpoint_is_an_error(
+    tmp_path: Path,
+    tiny_recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
+    arguments = ["train", "--output", str(tmp_path), "--keep-checkpoints", "0"]
+    assert main(arguments) == 1
+    assert "Expected `keep` to be at least 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_of_another_program_is_not_resumed(
+    tmp_path: Path, error_of: Callable[..., str]
+) -> None:
+    for content in ('{"a": 1}', "[]", "{", "\udcff"):
+        (tmp_path / "config.json").write_text(content, "utf-8", "surrogatepass")
+        said = error_of("train", "--output", tmp_path)
+        assert "config.json" in said
+        assert "Expected" in said
+
+
+def test_a_text_is_not_a_bool(tmp_path: Path, error_of: Callable[..., str]) -> None:
+    for setting in ("model_options.batch_norm=False", "level_set.signed=no"):
+        said = error_of("train", "--output", tmp_path, "--set", setting)
+        assert "must be of type bool" in said
+
+
+def test_options_that_the_run_sets_are_an_error(
+    tmp_path: Path, error_of: Callable[..., str]
+) -> None:
+    setting = "level_set.from_logits=false"
+    said = error_of("train", "--output", tmp_path, "--set", setting)
+    assert "Expected options of 'ls' other than ('from_logits', 'ignore_class')" in said
+
+
+def test_only_the_chief_prints(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    strategies: list[Any] = []
+
+    def train(*arguments: Any) -> dict[str, Any]:
+        strategies.append(arguments[-1])
+        return {}
+
+    monkeypatch.setattr("tf_levelset.training.train.train", train)
+    monkeypatch.setattr(
+        "tf_levelset.training.distribution.strategy_named",
+        lambda name: f"strategy {name}",
+    )
+    arguments = ["train", "--output", str(tmp_path), "--distribute", "workers"]
+    assert main(arguments) == 0
+    assert strategies == ["strategy workers"]
+    assert capsys.readouterr().out == ""
