@@ -22,7 +22,7 @@ MODELS = ["shrunk", "fcn8s", "msc"]
 
 
 def model_of(name: str) -> keras.Model:
-    """A net whose masks hold several classes: a fresh one says the same of all."""
+    """A network whose masks hold several classes, unlike those of a fresh one."""
     net = fresh(name)
     logits = np.asarray(net(picture(SIZES[0]), training=False))
     spread = keras.layers.Normalization(
@@ -82,9 +82,7 @@ def assert_same(
 
 @pytest.fixture
 def openvino(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The package, which reports to Intel only where this is not set: each event forks
-    the process.
-    """
+    """The package OpenVINO, which sends no telemetry where `CI` is set."""
     monkeypatch.setenv("CI", "true")
     return pytest.importorskip("openvino")
 
@@ -121,7 +119,7 @@ def test_onnx_runtime_runs_the_converted_model(
 def test_what_onnx_does_not_have_raises(tmp_path: Path) -> None:
     pytest.importorskip("tf2onnx")
     folder = export(model_of("shrunk"), tmp_path)
-    with pytest.raises(ValueError, match="a portable export"):
+    with pytest.raises(ValueError, match="an export with `portable=True`"):
         export_onnx(folder, tmp_path / "model.onnx")
 
 

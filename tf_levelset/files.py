@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all."""
+"""Files that are written atomically, and paths that must stay inside a folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file under another name first: a reader never sees half of it."""
+    """Writes a file atomically: a reader never sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
-        # Anew: another's link of this name would be followed to what it names.
+        # A symbolic link of this name would be followed.
         partial.unlink(missing_ok=True)
         with partial.open("xb") as stream:
             stream.write(content)
-        # Else a power cut could leave the new name with nothing in it.
+        # Otherwise a power failure could leave an empty file.
         sync(partial)
         partial.replace(path)
     except BaseException:
@@ -26,21 +26,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Where this process writes a file that gets its own name once it is whole."""
+    """Returns where this process writes a file before renaming it to its own name."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what processes left that were killed while they wrote to a folder."""
+    """Removes the partial files of processes that were killed while writing."""
     for path in folder.glob(".*.partial"):
         path.unlink(missing_ok=True)
 
 
 def check_links(folder: Path) -> None:
-    """Sees that what is written to a folder stays in it.
+    """Checks that no link in a folder leads outside; the folder itself may be a link.
 
     Raises:
-        ValueError: for a link in it that leads outside. The folder may itself be one.
+        ValueError: If a link leads outside.
     """
     for path in folder.rglob("*"):
         if path.is_symlink():
@@ -48,26 +48,25 @@ def check_links(folder: Path) -> None:
 
 
 def inside(folder: Path, path: Path) -> Path:
-    """Returns a path that lies in a folder.
+    """Returns the path if it lies in the folder.
 
     Raises:
-        ValueError: for one that leads outside, by `..` or by a link.
+        ValueError: If the path leads outside, through `..` or a link.
     """
-    # Not `Path.resolve`, which raises for links in a circle.
+    # `Path.resolve` would raise for a cycle of links.
     place = Path(os.path.realpath(path))
     if not place.is_relative_to(os.path.realpath(folder)):
         raise ValueError(
-            f"Expected all of {folder} to lie inside of it. Received: {path}, which "
-            f"leads to {place}"
+            f"Expected a path inside {folder}. Received: {path}, which leads to {place}"
         )
     return path
 
 
 def sync(path: Path) -> None:
-    """Has a file's content, or a folder's list of names, put on the disk itself."""
+    """Flushes a file's content, or a folder's list of entries, to the disk."""
     if path.is_dir():
         if os.name == "nt":
-            return  # opens no folders
+            return  # Windows cannot open folders.
         descriptor = os.open(path, os.O_RDONLY)
     else:
         descriptor = os.open(path, os.O_RDWR)
@@ -78,30 +77,30 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file whole."""
+    """Writes a UTF-8 file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes a JSON file whole.
+    """Writes a JSON file atomically.
 
     Raises:
-        ValueError: for NaN and infinities, which JSON does not have.
+        ValueError: If a value is NaN or infinite, which JSON cannot express.
     """
     try:
         text = json.dumps(values, indent=1, allow_nan=False)
     except ValueError as error:
         raise ValueError(
-            f"Expected finite numbers, to write them to {path}. Received: {error}"
+            f"Expected finite numbers to write to {path}. Received: {error}"
         ) from error
     write_text(path, text + "\n")
 
 
 def read_text(path: Path) -> str:
-    """Reads a UTF-8 file, with or without a mark of its byte order.
+    """Reads a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        ValueError: for another encoding.
+        ValueError: If the file has another encoding.
     """
     try:
         return path.read_text("utf-8-sig")
@@ -113,10 +112,10 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ValueError: for what is no JSON.
+        ValueError: If the file is not valid JSON.
     """
     try:
         return json.loads(read_text(path))
-    # Of brackets in thousands of brackets, Python tires.
+    # Deeply nested brackets exceed Python's recursion limit.
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}. Received: {error}") from error

@@ -1,4 +1,4 @@
-"""An exported model as an ONNX file."""
+"""Conversion of an exported model to ONNX."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ OPSET = 18
 def export_onnx(saved_model: Path, path: Path) -> Path:
     """Converts the endpoint `serving_default` of an exported model.
 
-    Its input is `images`, float32 (B, H, W, 3) in 0–255, its outputs are `mask` and
-    `probabilities`; B, H and W are free.
+    The input of the ONNX model is `images`, float32 (B, H, W, 3) in [0, 255]; its
+    outputs are `mask` and `probabilities`. B, H and W may vary.
 
     Args:
-        saved_model: a version's folder, of `export(…, portable=True)`.
-        path: of the ONNX file.
+        saved_model: Folder of a version, written by `export(…, portable=True)`.
+        path: The ONNX file.
 
     Returns:
         `path`.
 
     Raises:
-        ImportError: without tf2onnx.
-        ValueError: if the model has operations that ONNX does not have.
+        ImportError: If tf2onnx is not installed.
+        ValueError: If the model was exported without `portable=True` and has an
+            operation that ONNX lacks.
     """
     try:
         import tf2onnx
     except ImportError as error:
         raise ImportError(
-            "Expected tf2onnx, which pip install 'tf_levelset[runtimes]' brings. "
-            "Received: none"
+            "Expected tf2onnx to be installed: pip install 'tf_levelset[runtimes]'"
         ) from error
 
-    # Kept: an endpoint lives as long as the loaded object.
+    # The endpoint lives only as long as the loaded object.
     loaded = load_saved_model(saved_model)
     endpoint = loaded.signatures["serving_default"]
 
@@ -50,7 +50,7 @@ def export_onnx(saved_model: Path, path: Path) -> Path:
     operations = _operations(serving.get_concrete_function().graph.as_graph_def())
     if "ScaleAndTranslate" in operations:
         raise ValueError(
-            f"Expected a portable export (`portable=True`). Received: {saved_model}"
+            f"Expected an export with `portable=True`. Received: {saved_model}"
         )
     model, _ = tf2onnx.convert.from_function(
         serving, input_signature=serving.input_signature, opset=OPSET
@@ -60,6 +60,6 @@ def export_onnx(saved_model: Path, path: Path) -> Path:
 
 
 def _operations(graph: tf.compat.v1.GraphDef) -> set[str]:
-    """The kinds of operations in a graph and in the functions that it calls."""
+    """Returns the types of the operations in a graph and in the functions it calls."""
     bodies = [graph.node, *(function.node_def for function in graph.library.function)]
     return {node.op for nodes in bodies for node in nodes}

@@ -1,4 +1,4 @@
-"""A SavedModel for serving: preprocessing inside, any size in, masks out."""
+"""A SavedModel for serving: images of any size in, masks and probabilities out."""
 
 from __future__ import annotations
 
@@ -17,29 +17,24 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from tf_levelset.datasets.files.images import decode_image
+from tf_levelset.export.versions import numbered_versions
 from tf_levelset.export.warmup import WARMUP_FILE, write_warmup
 from tf_levelset.models.layers import ScaleImage
 from tf_levelset.models.safe_loading import write_sums
 
 MAX_CLASSES = 256
-"""Masks are uint8."""
-
-
-def numbered_versions(folder: Path) -> dict[int, Path]:
-    """Returns the version folders of a served model by their numbers."""
-    entries = folder.iterdir() if folder.is_dir() else ()
-    return {int(path.name): path for path in entries if path.name.isdecimal()}
+"""Largest number of classes: masks are uint8."""
 
 
 class Serving(tf.Module):
-    """A model's endpoints, in TensorFlow's own operations, its weights constants."""
+    """The endpoints of a model in TensorFlow operations, with constant weights."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
         self._answer = _frozen(model)
 
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps float32 (B, H, W, 3) in 0–255 to `mask` and `probabilities`."""
+        """Maps float32 (B, H, W, 3) in [0, 255] to `mask` and `probabilities`."""
         mask, probabilities = self._answer(images)
         return {"mask": mask, "probabilities": probabilities}
 
@@ -47,19 +42,19 @@ class Serving(tf.Module):
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, "images")]
     )
     def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Pictures as floats in 0–255."""
+        """Predicts images given as floats in [0, 255]."""
         return self.answer(images)
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
     )
     def uint8(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Pictures as bytes."""
+        """Predicts images given as bytes."""
         return self.answer(tf.cast(images, tf.float32))
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")])
     def encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """JPEG or PNG files; those of one call must have one size."""
+        """Predicts JPEG or PNG files; the images of one call must have one size."""
         images = tf.map_fn(
             decode_image,
             encoded,
@@ -69,11 +64,11 @@ class Serving(tf.Module):
 
 
 def _frozen(model: keras.Model) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
-    """A model as a function of pictures to masks and probabilities, without variables.
+    """Returns a function from images to masks and probabilities, without variables.
 
-    Of constants TensorFlow folds normalisations into convolutions, and oneDNN lays
-    their kernels out once instead of in every call. The net is traced, and saved, once
-    for all endpoints.
+    With constant weights, TensorFlow folds normalisations into convolutions, and oneDNN
+    rearranges the kernels once instead of in every call. The network is traced and
+    saved once for all endpoints.
     """
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
@@ -93,34 +88,37 @@ def export(
     portable: bool = False,
     warmup_size: tuple[int, int] = (129, 129),
 ) -> Path:
-    """Writes a model as a SavedModel, whole or not at all.
+    """Writes a model as a SavedModel, atomically.
 
-    It needs neither this package nor Keras where it is loaded. The weights are
-    constants of its graph: a copy to serve, not to train on. The sums of its files are
-    in assets.extra/SHA256SUMS, for `sha256sum --check` and for us. Endpoints, each to
-    `mask`, uint8 (B, H, W), and `probabilities`, float32 (B, H, W, C), at the
-    pictures' size: `serving_default` (`images`, float32 (B, H, W, 3) in 0–255),
-    `uint8` (`images`) and `encoded` (`encoded`, (B,) JPEG or PNG files of one size).
+    The SavedModel can be loaded without this package and without Keras. Its weights are
+    constants, so that it cannot be trained further. The checksums of its files are in
+    assets.extra/SHA256SUMS, in the format of `sha256sum --check`.
+
+    It has three endpoints: `serving_default` with the input `images`, float32
+    (B, H, W, 3) in [0, 255]; `uint8` with the input `images`, uint8 (B, H, W, 3); and
+    `encoded` with the input `encoded`, (B,) JPEG or PNG files of one size. Each returns
+    `mask`, uint8 (B, H, W), and `probabilities`, float32 (B, H, W, C).
 
     Args:
-        model: from RGB pictures in 0–255 (B, H, W, 3) to logits (B, H, W, C).
-        folder: the model's folder; the version becomes a folder in it, as TensorFlow
+        model: Maps RGB images in [0, 255], (B, H, W, 3), to logits (B, H, W, C).
+        folder: The model's folder. Each version is a folder in it, as TensorFlow
             Serving expects.
-        class_names: written beside the model as assets.extra/classes.json, if given.
-        version: positive number; by default the next after those that are there.
-        portable: leave out what other runtimes than TensorFlow cannot read: OpenVINO
-            then reads the SavedModel, and tf2onnx converts it. A model that shrinks its
-            pictures first (`input_scale`) does so more slowly.
-        warmup_size: height and width of the picture that TensorFlow Serving sends to
-            each endpoint before a version takes its first request.
+        class_names: Names of the classes, written to assets.extra/classes.json.
+        version: Positive number of the version; the next free one by default.
+        portable: Whether to avoid operations that only TensorFlow has. OpenVINO can
+            then read the SavedModel and tf2onnx can convert it, but a model with
+            `input_scale` resizes its images more slowly.
+        warmup_size: Height and width of the image that TensorFlow Serving sends to
+            each endpoint before it puts the version into service.
 
     Returns:
         The version's folder.
 
     Raises:
-        FileExistsError: if that version is there already.
-        ValueError: if the model's outputs are not at the pictures' size, or it has
-            more classes than a uint8 mask can name; or for a version below 1.
+        FileExistsError: If the version exists already.
+        ValueError: If `version` is below 1, the model's outputs are not of the images'
+            size, or the number of classes is outside [2, `MAX_CLASSES`] or not that of
+            the names.
     """
     if version is not None and version < 1:
         raise ValueError(f"Expected `version` to be positive. Received: {version}")
@@ -130,9 +128,11 @@ def export(
         version = max(numbered_versions(folder), default=0) + 1
     target = folder / str(version)
     if target.exists():
-        raise FileExistsError(f"Expected a new version. Received: {target}, which is.")
-    # Written beside its place under a name that no server reads, then renamed. Not by
-    # `tempfile`, whose folders only their owner may read, whatever the umask says.
+        raise FileExistsError(
+            f"Expected a new version. Received: {version} in {folder}"
+        )
+    # Written under a name that servers ignore, then renamed. A folder of `tempfile`
+    # would be readable only by its owner, whatever the umask.
     partial = folder / f".partial-{secrets.token_hex(8)}"
     partial.mkdir()
     try:
@@ -158,7 +158,7 @@ def export(
 
 @contextlib.contextmanager
 def traced_for(model: keras.Model, portable: bool) -> Iterator[None]:
-    """Has a model's layers traced for other runtimes, or not, for a while."""
+    """Within the context, layers are traced for other runtimes if `portable`."""
     layers = [layer for layer in _layers(model) if isinstance(layer, ScaleImage)]
     for layer in layers:
         layer.portable = portable
@@ -170,7 +170,7 @@ def traced_for(model: keras.Model, portable: bool) -> Iterator[None]:
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """A model's layers, and those of models in it."""
+    """Yields the layers of a model and of the models inside it."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
@@ -178,14 +178,14 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _check(model: keras.Model, class_names: Sequence[str]) -> None:
-    """Raises unless the model maps a picture to logits of its size."""
+    """Raises unless the model maps an image to logits of its size."""
     logits = model(tf.zeros((1, 17, 23, 3)), training=False)
     classes = logits.shape[-1]
     if logits.shape[1:3] != (17, 23):
         raise ValueError(
-            "Expected logits at the pictures' size, (1, 17, 23, C) for a picture of "
-            f"17×23. Received: {logits.shape}. A net made with upsample=False is "
-            "brought to it by tf_levelset.models.at_input_size."
+            "Expected logits of the image's size, (1, 17, 23, C) for an image of "
+            f"17×23. Received: {logits.shape}. Apply tf_levelset.models.at_input_size "
+            "to a network that was created with upsample=False."
         )
     if not 2 <= classes <= MAX_CLASSES:
         raise ValueError(f"Expected 2 to {MAX_CLASSES} classes. Received: {classes}")

@@ -1,7 +1,7 @@
-"""The requests that TensorFlow Serving runs before a version takes its first.
+"""Requests that TensorFlow Serving runs before it puts a version into service.
 
-They are `PredictionLog` messages of TensorFlow Serving's API, written field by field:
-its package would pin TensorFlow's version for three small messages.
+They are `PredictionLog` messages of TensorFlow Serving's API. They are encoded here,
+field by field, because its Python package pins the version of TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 WARMUP_FILE = "tf_serving_warmup_requests"
-"""In a version's folder `assets.extra`."""
+"""Name of the file in the folder `assets.extra` of a version."""
 
 # Numbers of fields in prediction_log.proto, predict.proto and model.proto.
 _PREDICT_LOG, _REQUEST, _MODEL_SPEC, _INPUTS = 6, 1, 1, 2
@@ -21,11 +21,11 @@ _SIGNATURE_NAME, _KEY, _VALUE = 3, 1, 2
 
 
 def write_warmup(path: Path, size: tuple[int, int]) -> None:
-    """Writes a request to each endpoint of `export.Serving`, of a black picture.
+    """Writes a request with a black image to each endpoint of an exported model.
 
     Args:
-        path: of the file; its folder is made if missing.
-        size: height and width of the picture.
+        path: The file. Its folder is created if missing.
+        size: Height and width of the image.
     """
     image = np.zeros((1, *size, 3), np.uint8)
     requests = {
@@ -43,7 +43,7 @@ def write_warmup(path: Path, size: tuple[int, int]) -> None:
 
 
 def _prediction_log(signature: str, inputs: Mapping[str, bytes]) -> bytes:
-    """A serialized `PredictionLog` of a request, its tensors serialized already."""
+    """Encodes a `PredictionLog` of a request whose tensors are encoded already."""
     request = _field(_MODEL_SPEC, _field(_SIGNATURE_NAME, signature.encode()))
     for name, tensor in inputs.items():
         entry = _field(_KEY, name.encode()) + _field(_VALUE, tensor)
@@ -52,12 +52,12 @@ def _prediction_log(signature: str, inputs: Mapping[str, bytes]) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of bytes: its tag (wire type 2), its length, and the bytes."""
+    """Encodes a field of bytes: its tag (wire type 2), its length and the bytes."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
-    """An integer of zero or more, seven bits a byte, the lowest first."""
+    """Encodes a non-negative integer, seven bits per byte, lowest bits first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.export.saved_model import numbered_versions
+from tf_levelset.export.versions import numbered_versions
 from tf_levelset.models.safe_loading import load_keras, load_saved_model
 from tf_levelset.scores import two_channels
 

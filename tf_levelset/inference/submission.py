@@ -122,12 +122,6 @@ def _check_source(source: Source, format: str, class_names: tuple[str, ...]) -> 
             f"{', '.join(source.class_names[:3])} and so on"
         )
     names = source.sample_names
-    outside = [name for name in names if ".." in Path(name).parts]
-    if outside:
-        raise ValueError(
-            "Expected sample names without `..`, which would lead out of the folder. "
-            f"Received: {outside[0]!r} of {source.name!r}"
-        )
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(

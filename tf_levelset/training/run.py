@@ -23,7 +23,8 @@ from tf_levelset.datasets.pipeline import (
     evaluation_dataset,
     training_dataset,
 )
-from tf_levelset.export.saved_model import export, numbered_versions
+from tf_levelset.export.saved_model import export
+from tf_levelset.export.versions import numbered_versions
 from tf_levelset.files import remove_partials, write_json, write_text
 from tf_levelset.inference.evaluation import evaluate
 from tf_levelset.inference.panels import panel
