@@ -1,4 +1,8 @@
-"""Keras metrics for semantic segmentation."""
+"""Keras metrics for semantic segmentation, exact over a whole data set.
+
+Each file holds the functions that count and score NumPy arrays, and the Keras metrics
+over them. Counts are summed over all images before anything is divided.
+"""
 
 from tf_levelset.metrics.boundary_iou import BoundaryIoU
 from tf_levelset.metrics.iou import (

@@ -1,9 +1,13 @@
-"""What all streaming metrics share."""
+"""What all streaming metrics share: totals of a data set that merge, reset and save.
+
+A metric adds each batch to totals, and divides only in `result`. So its value is that
+of the whole data set, however the images are split into batches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,100 +17,85 @@ import tensorflow as tf
 from tf_levelset.checks import (
     check_ignore_class,
     check_num_classes,
-    check_numeric,
     is_number,
     is_whole,
 )
 from tf_levelset.metrics.class_ids import (
     VOID,
-    Counts,
-    above,
-    argmax,
-    check_weights,
-    class_or_wrong,
-    equals,
-    mask_of,
-    same_shape,
-    wide,
+    aligned,
+    binary_mask,
+    label_ids,
+    prediction_ids,
 )
 
-# Keras 2 rewrites these methods for graphs, even in eager mode, and wraps what they
-# raise in a traceback of the rewrite. They branch on no tensor and need none of it.
+# Keras 2 rewrites these methods for graphs, even in eager mode, and hides what they
+# raise behind a traceback of the rewrite. They do not branch on tensors.
 as_written = tf.autograph.experimental.do_not_convert
 
 
-def divide(numerator: Any, denominator: Any) -> npt.NDArray[np.float64]:
-    """Returns the quotient in float64, NaN where the denominator is zero."""
-    undefined = np.full(np.shape(denominator), np.nan)
-    return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
+class StreamingMetric(keras.metrics.Metric):
+    """A metric whose variables are totals, which start at zero and add up.
 
-
-def mean_of_defined(values: npt.NDArray[np.float64]) -> float:
-    """Returns the mean of what is not NaN (`np.nanmean` warns where nothing is)."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else float("nan")
-
-
-def none_if_nan(value: float) -> float | None:
-    """Returns a number for JSON, which has no NaN."""
-    return None if np.isnan(value) else float(value)
-
-
-def default_names(num_classes: int) -> tuple[str, ...]:
-    """Returns the class ids as names."""
-    return tuple(str(index) for index in range(num_classes))
-
-
-def checked_names(
-    class_names: Sequence[str] | None, num_classes: int
-) -> tuple[str, ...] | None:
-    """Returns the names as a tuple: one a class, and none twice."""
-    if class_names is None:
-        return None
-    names = tuple(class_names) if isinstance(class_names, Iterable) else ()
-    if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(
-            f"Expected {num_classes} different class names. Received: {class_names!r}"
-        )
-    return names
-
-
-def pairs(counts: npt.ArrayLike) -> Counts:
-    """Returns counts as an array, or raises if they are no pairs."""
-    pairs = np.asarray(counts)
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(f"Expected counts of shape (C, 2). Received: {pairs.shape}")
-    return pairs
-
-
-def ratios(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Returns the first of each pair over the second, NaN where that is zero."""
-    found = pairs(counts)
-    return divide(found[:, 0], found[:, 1])
-
-
-class Tally(NamedTuple):
-    """What a batch adds to a metric's counters, int64."""
-
-    counts: tf.Tensor
-    """Of the metric's `_counts_shape`."""
-    wrong_labels: tf.Tensor
-    """Scalar: counted pixels whose label is `WRONG`."""
-    wrong_predictions: tf.Tensor
-    """Scalar: counted pixels whose prediction is `WRONG`."""
-
-
-class CountMetric(keras.metrics.Metric):
-    """A score of integer counts of everything seen since the last reset.
-
-    The arguments, and what the metrics do with void and with wrong ids, are described
-    at `MeanIoU`. A subclass writes what it counts (`_counts_name`, `_counts_shape`,
-    `_counted` and `_count`) and `_score`.
+    Metrics whose `_describe_totals` are equal can be merged.
     """
 
-    # Read by Keras 3's callbacks with mode="auto".
+    def _add_total(
+        self, name: str, shape: tuple[int, ...] = (), dtype: str = "int64"
+    ) -> Any:
+        return self.add_weight(name=name, shape=shape, initializer="zeros", dtype=dtype)
+
+    def _in_result_dtype(self, score: tf.Tensor) -> tf.Tensor:
+        return tf.cast(score, tf.float64 if self.dtype == "float64" else tf.float32)
+
+    def reset_state(self) -> None:
+        """Sets all totals to zero."""
+        # Keras 2 would assign the scalar 0, which does not fit a matrix.
+        for total in self.variables:
+            total.assign(tf.zeros(total.shape, total.dtype))
+
+    def merge_state(self, metrics: Iterable[Any]) -> None:
+        """Adds the totals of other metrics, such as those of other workers.
+
+        Args:
+            metrics: Metrics with the same totals. All metrics of the confusion matrix
+                that have the same number of classes merge with each other.
+
+        Raises:
+            ValueError: If a metric has other totals. Nothing is added then.
+        """
+        others = list(metrics)
+        for other in others:
+            theirs = (
+                other._describe_totals()
+                if isinstance(other, StreamingMetric)
+                else "other values"
+            )
+            if theirs != self._describe_totals():
+                raise ValueError(
+                    f"Expected metrics of {self._describe_totals()}. Received: "
+                    f"{other!r}, of {theirs}"
+                )
+        for other in others:
+            for total, added in zip(self.variables, other.variables, strict=True):
+                total.assign_add(tf.convert_to_tensor(added))
+
+    def _describe_totals(self) -> str:
+        return type(self).__name__
+
+
+class CountMetric(StreamingMetric):
+    """A score of integer counts of pixels or objects.
+
+    `MeanIoU` describes the arguments, and the treatment of void pixels and invalid
+    ids. A subclass implements `_counts_shape`, `_count` and `_score`.
+    """
+
+    # Keras 3's callbacks read this with mode="auto".
     _direction = "up"
+    _counted = "counts"
     _counts_name = "counts"
+    # The arguments of a subclass on which its counts depend, beside `num_classes`.
+    _options_of_counts: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -126,52 +115,47 @@ class CountMetric(keras.metrics.Metric):
         check_ignore_class(ignore_class)
         if not is_whole(axis):
             raise ValueError(f"Expected `axis` to be an integer. Received: {axis!r}")
-        if threshold is not None and not is_number(threshold):
+        if threshold is not None and (
+            not is_number(threshold) or sparse_y_pred or num_classes != 2
+        ):
             raise ValueError(
-                f"Expected `threshold` to be a number. Received: {threshold!r}"
+                "Expected `threshold` to be a number, for sparse_y_pred=False and "
+                f"num_classes=2. Received: threshold={threshold!r}, "
+                f"sparse_y_pred={sparse_y_pred}, num_classes={num_classes}"
             )
-        if threshold is not None and (sparse_y_pred or num_classes != 2):
-            raise ValueError(
-                "Expected `threshold` with sparse_y_pred=False and num_classes=2. "
-                f"Received: sparse_y_pred={sparse_y_pred}, num_classes={num_classes}"
-            )
+        names = names_of_classes(class_names, num_classes)
         self.num_classes = num_classes
         self.ignore_class = None if ignore_class is None else int(ignore_class)
         self.sparse_y_true = sparse_y_true
         self.sparse_y_pred = sparse_y_pred
         self.axis = axis
-        self.class_names = checked_names(class_names, num_classes)
+        self.class_names = None if class_names is None else names
         self.threshold = threshold
-        self._counts = self._add_counter(self._counts_name, self._counts_shape())
-        self._wrong_labels = self._add_counter("wrong_labels", ())
-        self._wrong_predictions = self._add_counter("wrong_predictions", ())
-        self._wrong_weights = self._add_counter("wrong_weights", ())
-
-    def _add_counter(self, name: str, shape: tuple[int, ...]) -> Any:
-        # A float32 counter stands still at 2**24: 41 images of Cityscapes' size.
-        return self.add_weight(
-            name=name, shape=shape, initializer="zeros", dtype="int64"
-        )
+        # float32 counts would stop at 2**24, the pixels of 8 images of Cityscapes.
+        self._counts = self._add_total(self._counts_name, self._counts_shape())
+        self._invalid_labels = self._add_total("wrong_labels")
+        self._invalid_predictions = self._add_total("wrong_predictions")
+        self._invalid_weights = self._add_total("wrong_weights")
 
     def _counts_shape(self) -> tuple[int, ...]:
         raise NotImplementedError
 
-    def _counted(self) -> str:
-        """Says what is counted. Metrics merge if they say the same."""
-        raise NotImplementedError
+    def _describe_totals(self) -> str:
+        options = ("num_classes", *self._options_of_counts)
+        described = [f"{name}={getattr(self, name)}" for name in options]
+        return f"{self._counted} with {', '.join(described)}"
 
-    def _count(self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor) -> Tally:
-        """Counts a batch.
+    def _count(
+        self, truth: tf.Tensor, predicted: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the counts of a batch, and its invalid labels and predictions.
 
-        Args:
-            truth: The class, `VOID` or `WRONG` of each label, int32.
-            predicted: The class or `WRONG` of each prediction, int32.
-            valid: Where the label is not void and the weight is 1, boolean.
+        `truth` and `predicted` are int32 class ids or codes of `class_ids`.
         """
         raise NotImplementedError
 
     def _score(self, counts: tf.Tensor) -> tf.Tensor:
-        """Returns the score of float64 counts, 0 for counts of zero."""
+        """Returns the score of float64 counts, 0 if nothing was counted."""
         raise NotImplementedError
 
     @as_written
@@ -179,171 +163,79 @@ class CountMetric(keras.metrics.Metric):
         """Adds a batch to the counts.
 
         Args:
-            y_true: Labels of shape (B, …) or (B, …, 1) with any number of spatial
-                axes, or with sparse_y_true=False one vector a pixel along `axis`.
-            y_pred: Predicted ids of the labels' shape, or with sparse_y_pred=False
+            y_true: Labels of shape (B, …) or (B, …, 1) with any number of spatial axes.
+                With sparse_y_true=False, one vector a pixel along `axis`.
+            y_pred: Predicted ids of the shape of the labels. With sparse_y_pred=False,
                 scores with the classes along `axis`.
-            sample_weight: Mask of ones and zeros (or booleans), aligned with the
-                labels from the batch axis on: a scalar, (B,), …, or (B, H, W).
+            sample_weight: Mask of zeros and ones, or booleans. Its axes are those of
+                the labels from the batch axis on: a scalar, (B,), …, or (B, H, W).
 
         Raises:
-            ValueError: If shapes do not fit, at trace time; in eager mode, if a
-                weight is neither 0 nor 1. In a graph that is an
-                `InvalidArgumentError`, and under XLA a NaN in `result`.
+            ValueError: If the shapes do not fit, when the function is traced. In eager
+                mode, also if a weight is neither 0 nor 1. A graph raises
+                `tf.errors.InvalidArgumentError` instead, and under XLA `result` is NaN.
         """
-        truth, predicted = same_shape(
-            self._truth_codes(y_true), self._predicted_codes(y_pred)
+        truth, predicted = aligned(
+            label_ids(
+                y_true,
+                self.num_classes,
+                self.ignore_class,
+                self.sparse_y_true,
+                self.axis,
+            ),
+            prediction_ids(
+                y_pred, self.num_classes, self.sparse_y_pred, self.axis, self.threshold
+            ),
         )
-        valid = truth != VOID
-        wrong_weights = tf.constant(0, tf.int64)
+        invalid_weights = tf.constant(0, tf.int64)
         if sample_weight is not None:
-            kept, wrong = mask_of(sample_weight, truth)
-            valid &= kept
-            wrong_weights = tf.math.count_nonzero(wrong)
-        tally = self._count(truth, predicted, valid)
-        with tf.control_dependencies(check_weights(wrong_weights)):
-            counts = tf.identity(tally.counts)
+            kept, invalid = binary_mask(sample_weight, truth)
+            truth = tf.where(kept, truth, VOID)
+            invalid_weights = tf.math.count_nonzero(invalid)
+        counts, invalid_labels, invalid_predictions = self._count(truth, predicted)
+        with tf.control_dependencies(_require_none({_WEIGHTS: invalid_weights})):
+            counts = tf.identity(counts)
         self._counts.assign_add(counts)
-        self._wrong_labels.assign_add(tally.wrong_labels)
-        self._wrong_predictions.assign_add(tally.wrong_predictions)
-        self._wrong_weights.assign_add(wrong_weights)
-
-    def _truth_codes(self, y_true: Any) -> tf.Tensor:
-        """Returns the class, `VOID` or `WRONG` of each label, int32."""
-        y_true = tf.convert_to_tensor(y_true)
-        check_numeric("y_true", y_true)
-        if self.sparse_y_true:
-            values = wide(y_true)
-            codes = class_or_wrong(values, self.num_classes)
-            if self.ignore_class is None:
-                return codes
-            return tf.where(equals(values, self.ignore_class), VOID, codes)
-        self._check_axis(y_true)
-        values = argmax(y_true, self.axis)
-        # tf.one_hot makes zeros of a void label, and argmax of zeros is class 0.
-        void = tf.reduce_all(tf.equal(y_true, tf.zeros_like(y_true)), axis=self.axis)
-        if self.ignore_class is not None:
-            # What is `WRONG` is no class, whatever number stands for void.
-            void |= (values >= 0) & equals(values, self.ignore_class)
-        return tf.where(void, VOID, class_or_wrong(values, self.num_classes))
-
-    def _predicted_codes(self, y_pred: Any) -> tf.Tensor:
-        """Returns the class or `WRONG` of each prediction, int32."""
-        y_pred = tf.convert_to_tensor(y_pred)
-        check_numeric("y_pred", y_pred)
-        if self.sparse_y_pred:
-            return class_or_wrong(wide(y_pred), self.num_classes)
-        self._check_axis(y_pred)
-        channels = y_pred.shape[self.axis] if y_pred.shape.rank else None
-        if self.threshold is not None:
-            if channels != 1:
-                raise ValueError(
-                    f"Expected one channel along axis {self.axis}, as `threshold` is "
-                    f"{self.threshold}. Received: shape {y_pred.shape}"
-                )
-            return above(tf.squeeze(y_pred, axis=self.axis), self.threshold)
-        if channels is None or channels < 2:
-            # The argmax of one channel is class 0 everywhere.
-            raise ValueError(
-                "Expected predictions with two or more classes along axis "
-                f"{self.axis}, or a `threshold` for one channel. Received: shape "
-                f"{y_pred.shape}"
-            )
-        return class_or_wrong(argmax(y_pred, self.axis), self.num_classes)
-
-    def _check_axis(self, values: tf.Tensor) -> None:
-        """Raises unless there is an axis of the classes, as far as that is known."""
-        rank = values.shape.rank
-        if rank is not None and not -rank <= self.axis < rank:
-            raise ValueError(
-                f"Expected an axis {self.axis} of the classes. Received: shape "
-                f"{values.shape}"
-            )
+        self._invalid_labels.assign_add(invalid_labels)
+        self._invalid_predictions.assign_add(invalid_predictions)
+        self._invalid_weights.assign_add(invalid_weights)
 
     @as_written
     def result(self) -> tf.Tensor:
         """Returns the score of everything counted since the last reset.
 
         Returns:
-            A scalar, float64 if that is the metric's dtype and float32 otherwise.
-            0.0 where nothing was counted: `fit` shows a metric before any valid
-            pixel may have come. (The functions say NaN, `scores` says None.)
+            A scalar, float64 if that is the dtype of the metric and float32 otherwise.
+            It is 0.0 if nothing was counted, because `fit` may show a metric before the
+            first valid pixel. (The functions return NaN, and `scores` None.)
 
         Raises:
-            ValueError: In eager mode, if a label outside void or a prediction was out
-                of range. In a graph that is an `InvalidArgumentError` with the same
-                words. XLA drops such checks, so the value is NaN as well.
+            ValueError: In eager mode, if a prediction or a label that is not void was
+                out of range. A graph raises `tf.errors.InvalidArgumentError` with the
+                same message. XLA drops such checks, so the value is NaN as well.
         """
-        checks = self._check_counts()
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies(self._require_valid_pixels()):
             counts = tf.cast(tf.convert_to_tensor(self._counts), tf.float64)
-        score = self._score(counts)
-        wrong = tf.add_n([tf.convert_to_tensor(count) for _, count in self._faults()])
-        score = tf.where(wrong > 0, tf.cast(np.nan, tf.float64), score)
-        return tf.cast(score, tf.float64 if self.dtype == "float64" else tf.float32)
+        invalid = tf.add_n(list(map(tf.convert_to_tensor, self.variables[1:])))
+        score = tf.where(invalid > 0, tf.cast(np.nan, tf.float64), self._score(counts))
+        return self._in_result_dtype(score)
 
-    def _faults(self) -> list[tuple[str, Any]]:
-        """Returns what was expected of the pixels, and how many broke it."""
-        classes = f"in [0, {self.num_classes})"
+    def _require_valid_pixels(self) -> list[Any]:
+        """Raises in eager mode if a pixel was invalid, else returns assertions."""
+        classes = f"to be in [0, {self.num_classes})"
         void = "" if self.ignore_class is None else f" ({self.ignore_class})"
-        return [
-            (f"Expected labels {classes} or ignore_class{void}.", self._wrong_labels),
-            (
-                f"Expected predictions {classes}, from finite scores.",
-                self._wrong_predictions,
-            ),
-            ("Expected sample weights of 0 or 1.", self._wrong_weights),
-        ]
+        return _require_none(
+            {
+                f"labels {classes} or `ignore_class`{void}": self._invalid_labels,
+                f"predictions {classes}, from finite scores": self._invalid_predictions,
+                _WEIGHTS: self._invalid_weights,
+            }
+        )
 
-    def _check_counts(self) -> list[Any]:
-        """Raises in eager mode, and returns the assertions of a graph."""
-        if not tf.executing_eagerly():
-            return [
-                tf.debugging.Assert(
-                    tf.equal(tf.convert_to_tensor(count), 0),
-                    [f"{expected} Received:", count, "pixels out of range"],
-                )
-                for expected, count in self._faults()
-            ]
-        counted = [
-            (expected, int(tf.convert_to_tensor(count)))
-            for expected, count in self._faults()
-        ]
-        messages = [
-            f"{expected} Received: {count} pixels out of range"
-            for expected, count in counted
-            if count
-        ]
-        if messages:
-            raise ValueError("; ".join(messages))
-        return []
-
-    def reset_state(self) -> None:
-        """Sets all counts to zero."""
-        # Keras 2 would assign the scalar 0, which does not fit a matrix.
-        for count in self.variables:
-            count.assign(tf.zeros(count.shape, tf.int64))
-
-    def merge_state(self, metrics: Iterable[Any]) -> None:
-        """Adds the counts of other metrics, as of other workers or parts.
-
-        Args:
-            metrics: Metrics that count the same: that of a score of the confusion
-                matrix, any such metric with as many classes.
-
-        Raises:
-            ValueError: If a metric has other counts to give. Nothing is added then.
-        """
-        others = list(metrics)
-        for other in others:
-            counted = other._counted() if isinstance(other, CountMetric) else "others"
-            if counted != self._counted():
-                raise ValueError(
-                    f"Expected {self._counted()}. Received: {other!r}, of {counted}"
-                )
-        for other in others:
-            for mine, theirs in zip(self.variables, other.variables, strict=True):
-                mine.assign_add(tf.convert_to_tensor(theirs))
+    def _values_by_name(self, values: npt.NDArray[Any]) -> dict[str, float | None]:
+        """Returns one value for each class, None for NaN."""
+        names = names_of_classes(self.class_names, self.num_classes)
+        return dict(zip(names, map(none_if_nan, values), strict=True))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this metric."""
@@ -356,4 +248,75 @@ class CountMetric(keras.metrics.Metric):
             "axis": self.axis,
             "class_names": None if self.class_names is None else list(self.class_names),
             "threshold": self.threshold,
+            **{name: getattr(self, name) for name in self._options_of_counts},
         }
+
+
+_WEIGHTS = "sample weights to be 0 or 1, because pixels are counted"
+
+
+def _require_none(invalid: dict[str, Any]) -> list[Any]:
+    """Raises in eager mode if a count is not zero, else returns assertions of that.
+
+    Args:
+        invalid: From what was expected of the pixels to how many violate it.
+    """
+    counts = {
+        f"Expected {expected}. Received:": tf.convert_to_tensor(count)
+        for expected, count in invalid.items()
+    }
+    if not tf.executing_eagerly():
+        return [
+            tf.debugging.Assert(tf.equal(count, 0), [text, count, "invalid pixels"])
+            for text, count in counts.items()
+        ]
+    violated = [f"{text} {int(n)} invalid pixels" for text, n in counts.items() if n]
+    if violated:
+        raise ValueError("; ".join(violated))
+    return []
+
+
+def names_of_classes(
+    class_names: Sequence[str] | None, num_classes: int
+) -> tuple[str, ...]:
+    """Returns `class_names`, or "0", "1", … if they are None.
+
+    Raises:
+        ValueError: If there is not one name for each class, or if one is used twice.
+    """
+    if class_names is None:
+        return tuple(map(str, range(num_classes)))
+    names = tuple(class_names) if isinstance(class_names, Iterable) else ()
+    if len(names) != num_classes or len(set(names)) != num_classes:
+        raise ValueError(
+            f"Expected `class_names` to be {num_classes} different names. Received: "
+            f"{class_names!r}"
+        )
+    return names
+
+
+def mean_ratio(parts: tf.Tensor, wholes: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of parts / wholes where wholes are positive, 0 if none is."""
+    ratios = tf.math.divide_no_nan(parts, wholes)
+    number = tf.reduce_sum(tf.cast(wholes > 0, ratios.dtype))
+    return tf.math.divide_no_nan(tf.reduce_sum(ratios), number)
+
+
+def divide(numerator: Any, denominator: Any) -> npt.NDArray[np.float64]:
+    """Returns the quotient in float64, NaN where the denominator is zero."""
+    undefined = np.full(np.shape(denominator), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
+
+
+def mean_of_defined(values: npt.NDArray[np.float64]) -> float:
+    """Returns the mean without NaNs, and NaN if there is no other value.
+
+    `np.nanmean` would warn in that case.
+    """
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def none_if_nan(value: float) -> float | None:
+    """Returns a float for JSON, which has no NaN."""
+    return None if np.isnan(value) else float(value)

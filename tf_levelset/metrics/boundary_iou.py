@@ -1,4 +1,9 @@
-"""Boundary IoU."""
+"""Boundary IoU of Cheng et al. (2021).
+
+"Boundary IoU: Improving Object-Centric Image Segmentation Evaluation" compares the
+pixels of a mask that are close to its outline, because the IoU of large objects depends
+little on their boundaries.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,17 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import (
-    is_number,
-)
-from tf_levelset.metrics.base import Tally, mean_of_defined, none_if_nan, ratios
-from tf_levelset.metrics.class_ids import Counts
+from tf_levelset.checks import is_number
+from tf_levelset.metrics.base import mean_of_defined, none_if_nan
+from tf_levelset.metrics.confusion import Counts
 from tf_levelset.metrics.per_image import (
     Ids,
-    PairMetric,
-    count_images,
-    image_pairs,
-    total,
+    RatioMetric,
+    class_ratios,
+    image_ids,
+    sum_over_images,
 )
 
 
@@ -32,37 +34,38 @@ def boundary_counts(
     ignore_class: int | None = None,
     ratio: float = 0.02,
 ) -> Counts:
-    """Counts intersection and union of the classes' boundary regions.
+    """Counts the intersection and union of the boundary regions of each class.
 
-    The boundary region of a class is its mask without what is left of it after d
-    erosions by a 3×3 square, d = max(1, round(ratio · √(H² + W²))). The outside of the
-    picture belongs to no mask, so a mask is eroded from the picture's border as well.
+    The boundary region of a class is its mask without what remains of it after d
+    erosions by a 3×3 square, where d = max(1, round(ratio · √(H² + W²))). The outside
+    of the image belongs to no mask, so a mask is also eroded from the border of the
+    image.
 
-    A void pixel is in no region, and takes nothing from the masks around it: the
-    erosion counts it as part of whichever mask it erodes, in the truth and in the
-    prediction alike. So a pixel is at a boundary if another class is known to be
-    within d. A band of void along a boundary, as in PASCAL VOC, thins the regions by
-    its width, and one of d pixels hides that boundary. The other choice, void as the
-    outside of each mask, gives both masks the same false boundary wherever void
-    begins, and a score that is too high by what they share there.
+    A void pixel is in no region, and does not erode the masks around it: the erosion
+    counts it as part of each mask, in the truth and in the prediction alike. So a pixel
+    is at a boundary if another class is known to be within d. A band of void along a
+    boundary, as in PASCAL VOC, makes the regions thinner by its width, and a band of d
+    pixels hides that boundary. If void were outside of each mask instead, both masks
+    would share a false boundary wherever void begins, and the score would be too high.
 
     Args:
         labels: Class ids of shape (H, W) or (B, H, W), integers or whole floats.
         predictions: Class ids, of the same shape as `labels`.
-        num_classes: Number of classes, C.
+        num_classes: Number of classes, C, at most 65534.
         ignore_class: The label of void pixels.
-        ratio: Width of the boundary region as a share of the picture's diagonal.
+        ratio: Width of the boundary region as a share of the diagonal of the image.
 
     Returns:
-        int64 of shape (C, 2): pixels in both regions, and in either.
+        int64 of shape (C, 2): the pixels in both regions, and in either of them.
 
     Raises:
-        ValueError: If the shapes differ or are not of pictures, if an id outside void
-            is not a whole number in [0, C), or if `ratio` is not positive.
+        ValueError: If the shapes differ or are not those of images, if the id of a
+            pixel that is not void is not a whole number in [0, C), or if `ratio` is not
+            positive.
 
     Example:
-        A road with a car on it, found one pixel too far to the right. In a picture so
-        small every pixel but the middle of a 3×3 square is at a boundary:
+        The prediction of an object on a road is one pixel too far to the right. In so
+        small an image, all pixels but the middle of a 3×3 square are at a boundary:
 
         >>> road = np.zeros((5, 7), int)
         >>> road[1:4, 1:4] = 1
@@ -71,11 +74,9 @@ def boundary_counts(
                [ 4, 12]])
     """
     _check_ratio(ratio)
-    return total(
-        (
-            _boundary_counts(*pair, num_classes, ratio)
-            for pair in image_pairs(labels, predictions, num_classes, ignore_class)
-        ),
+    return sum_over_images(
+        lambda truth, predicted: _count_image(truth, predicted, num_classes, ratio),
+        image_ids(labels, predictions, num_classes, ignore_class),
         (num_classes, 2),
     )
 
@@ -90,92 +91,69 @@ def boundary_iou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
         float64 of shape (C,). NaN for a class with zero union.
 
     Raises:
-        ValueError: If `counts` are of another shape.
+        ValueError: If `counts` is of another shape.
 
     Example:
         >>> boundary_iou([[20, 29], [4, 12], [0, 0]]).round(3)
         array([0.69 , 0.333,   nan])
     """
-    return ratios(counts)
-
-
-def mean_boundary_iou(counts: npt.ArrayLike) -> float:
-    """Returns the mean boundary IoU over the classes with nonzero union.
-
-    Args:
-        counts: Sum of `boundary_counts`, of shape (C, 2).
-
-    Returns:
-        The mean of `boundary_iou` without its NaNs. NaN if no class has a union.
-
-    Raises:
-        ValueError: If `counts` are of another shape.
-    """
-    return mean_of_defined(ratios(counts))
-
-
-def _boundary_counts(
-    truth: Ids, predicted: Ids, num_classes: int, ratio: float
-) -> Counts:
-    """Counts one picture; its void is in both arrays."""
-    depth = max(1, round(ratio * math.hypot(*truth.shape)))
-    in_truth = _near_another_class(truth, depth, num_classes)
-    in_prediction = _near_another_class(predicted, depth, num_classes)
-    both = _histogram(truth[in_truth & in_prediction & (truth == predicted)])
-    sizes = _histogram(truth[in_truth]) + _histogram(predicted[in_prediction])
-    return np.stack([both, sizes - both], axis=1)[:num_classes]
-
-
-def _near_another_class(
-    ids: Ids, depth: int, num_classes: int
-) -> npt.NDArray[np.bool_]:
-    """Whether the square of side 2·depth + 1 around a pixel holds more than one class.
-
-    That is where the erosion takes the pixel from the mask of its own class: d times
-    a 3×3 square is once a square of 2d + 1. The lowest and the highest id in it answer
-    for all classes at once. The ring around the picture is a class of its own. What is
-    said of a void pixel has no meaning.
-    """
-    square = np.ones((2 * depth + 1, 2 * depth + 1), np.uint8)
-    # Void, C, is above all classes, so it is never the lowest of a class's square …
-    lowest = cv2.erode(_ringed(ids, num_classes), square)
-    # … and here, as 0, never the highest.
-    shifted = np.where(ids == num_classes, 0, ids + 1)
-    highest = cv2.dilate(_ringed(shifted, num_classes + 1), square)
-    return (lowest + 1 != highest)[1:-1, 1:-1]
-
-
-def _ringed(ids: Ids, outside: int) -> Ids:
-    return cv2.copyMakeBorder(ids, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=outside)
-
-
-def _histogram(ids: Ids) -> Counts:
-    """Counts each id of one or two bytes, also those that are no class."""
-    counts = np.bincount(ids.ravel(), minlength=np.iinfo(ids.dtype).max + 1)
-    return counts.astype(np.int64)
+    return class_ratios(counts)
 
 
 def _check_ratio(ratio: float) -> None:
     if not (is_number(ratio) and 0 < ratio < math.inf):
-        raise ValueError(f"Expected a positive `ratio`. Received: {ratio!r}")
+        raise ValueError(f"Expected `ratio` to be positive. Received: {ratio!r}")
+
+
+def _count_image(truth: Ids, predicted: Ids, num_classes: int, ratio: float) -> Counts:
+    depth = max(1, round(ratio * math.hypot(*truth.shape)))
+    in_truth = _is_near_another_class(truth, depth, num_classes)
+    in_prediction = _is_near_another_class(predicted, depth, num_classes)
+    in_both = in_truth & in_prediction & (truth == predicted)
+    both, of_truth, of_prediction = (
+        np.bincount(ids, minlength=num_classes)[:num_classes].astype(np.int64)
+        for ids in (truth[in_both], truth[in_truth], predicted[in_prediction])
+    )
+    return np.stack([both, of_truth + of_prediction - both], axis=1)
+
+
+def _is_near_another_class(
+    ids: Ids, depth: int, num_classes: int
+) -> npt.NDArray[np.bool_]:
+    """Returns where the square of side 2·depth + 1 around a pixel holds two classes.
+
+    There, the erosion removes the pixel from the mask of its class, because `depth`
+    erosions by a 3×3 square are one erosion by that square. The lowest and the highest
+    id in the square answer the question for all classes at once. The outside of the
+    image is a class of its own. The values at void pixels have no meaning.
+    """
+    square = np.ones((2 * depth + 1, 2 * depth + 1), np.uint8)
+    # Void is above all classes, so it is never the lowest id …
+    lowest = cv2.erode(ids, square)
+    # … and here it is below all classes, so it is never the highest.
+    shifted = np.where(ids == num_classes, 0, ids + 1)
+    highest = cv2.dilate(
+        shifted, square, borderType=cv2.BORDER_CONSTANT, borderValue=num_classes + 1
+    )
+    return lowest + 1 != highest
 
 
 @compat.register
-class BoundaryIoU(PairMetric):
+class BoundaryIoU(RatioMetric):
     """Mean boundary IoU over the classes with nonzero union, see `boundary_counts`.
 
-    Arguments not named here, and wrong ids: as `MeanIoU`, by keyword. A pixel of
-    weight 0 is void.
+    Other arguments, given by keyword, and invalid ids are those of `MeanIoU`. A pixel
+    of weight 0 is void.
 
-    The counting runs in OpenCV on the CPU, picture by picture, wherever the model
-    runs. XLA cannot compile it: with jit_compile=True the first step of `fit` raises
-    `tf.errors.InvalidArgumentError`. Where Keras would choose XLA by itself, on a GPU,
-    `compile` wants jit_compile=False.
+    The images are counted one by one on the CPU, wherever the model runs. XLA cannot
+    compile that: with jit_compile=True, the first step of `fit` raises
+    `tf.errors.InvalidArgumentError`. On a GPU, where Keras may choose XLA by itself,
+    pass jit_compile=False to `compile`.
 
     Args:
-        num_classes: Number of classes, C.
-        ratio: Width of the boundary region as a share of the picture's diagonal.
-        **options: Those of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
+        num_classes: Number of classes, C, at most 65534.
+        ratio: Width of the boundary region as a share of the diagonal of the image.
+        **options: The options of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
             sparse_y_pred, axis, class_names and threshold.
 
     Raises:
@@ -191,6 +169,9 @@ class BoundaryIoU(PairMetric):
         0.75
     """
 
+    _counted = "boundary regions"
+    _options_of_counts = ("ratio",)
+
     def __init__(
         self, num_classes: int, *, ratio: float = 0.02, **options: Any
     ) -> None:
@@ -198,30 +179,19 @@ class BoundaryIoU(PairMetric):
         super().__init__(num_classes, **options)
         self.ratio = ratio
 
-    def _counted(self) -> str:
-        return f"boundary metrics of {self.num_classes} classes, ratio {self.ratio}"
-
-    def _count(self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor) -> Tally:
-        def count(truth: Ids, predicted: Ids) -> Counts:
-            # Whatever was predicted there, void is void in both.
-            predicted = np.where(truth == self.num_classes, truth, predicted)
-            return _boundary_counts(truth, predicted, self.num_classes, self.ratio)
-
-        return count_images(count, self, truth, predicted, valid)
+    def _count_image(self, truth: Ids, predicted: Ids) -> Counts:
+        return _count_image(truth, predicted, self.num_classes, self.ratio)
 
     def scores(self) -> dict[str, Any]:
-        """Returns "mean_boundary_iou" and, by name, "class_boundary_iou".
+        """Returns "mean_boundary_iou" and, by class name, "class_boundary_iou".
 
-        Floats, ready for JSON; None where nothing was counted.
+        The values are floats, or None if they are undefined, ready for JSON.
 
         Raises:
             ValueError: As `result`.
         """
+        ious = boundary_iou(self.counts())
         return {
             "class_boundary_iou": self.per_class(),
-            "mean_boundary_iou": none_if_nan(mean_boundary_iou(self.counts())),
+            "mean_boundary_iou": none_if_nan(mean_of_defined(ious)),
         }
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this metric."""
-        return {**super().get_config(), "ratio": self.ratio}

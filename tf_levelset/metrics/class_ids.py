@@ -1,162 +1,132 @@
-"""Which class each label and each prediction stands for."""
+"""The class id of each label and of each prediction, as TensorFlow computes them.
+
+Ids are int32. A pixel without a class holds one of two codes instead: `VOID` if its
+label is void, and `INVALID` if its value is not a class.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-from tf_levelset.checks import (
-    check_numeric,
-)
+from tf_levelset.checks import check_numeric
 from tf_levelset.xla import is_worth_compiling
 
-Counts = npt.NDArray[np.int64]
-
-# The code of a pixel whose id is no class. NumPy scalars: tf.where takes them as int32.
+# NumPy scalars, because tf.where would convert Python integers to the wrong type.
 VOID = np.int32(-2)
+INVALID = np.int32(-1)
+
+# XLA compiles a few operations for each class, which takes long for many classes.
+_MAX_COMPILED_CLASSES = 64
 
 
-WRONG = np.int32(-1)
+def label_ids(
+    labels: Any, num_classes: int, ignore_class: int | None, sparse: bool, axis: int
+) -> tf.Tensor:
+    """Returns the class id, `VOID` or `INVALID` of each label.
+
+    The arguments are those of `MeanIoU`.
+    """
+    labels = tf.convert_to_tensor(labels)
+    check_numeric("y_true", labels)
+    if sparse:
+        values = _widened(labels)
+        ids = _valid_ids(values, num_classes)
+        if ignore_class is None:
+            return ids
+        void = tf.equal(values, tf.cast(ignore_class, values.dtype))
+        return tf.where(void, VOID, ids)
+    _check_axis(labels, axis)
+    values = _argmax(labels, axis)
+    # tf.one_hot turns a void label into zeros, and the argmax of zeros is class 0.
+    void = tf.reduce_all(tf.equal(labels, tf.zeros_like(labels)), axis=axis)
+    if ignore_class is not None:
+        # INVALID is negative, and so may be `ignore_class`.
+        void |= (values >= 0) & tf.equal(tf.cast(values, tf.int64), ignore_class)
+    return tf.where(void, VOID, _valid_ids(values, num_classes))
 
 
-# Of more classes, the compiled argmax has too many steps to be compiled quickly.
-_FEW_CLASSES = 64
+def prediction_ids(
+    predictions: Any,
+    num_classes: int,
+    sparse: bool,
+    axis: int,
+    threshold: float | None,
+) -> tf.Tensor:
+    """Returns the class id or `INVALID` of each prediction.
 
-
-def check_class_ids(ids: npt.NDArray[Any], num_classes: int, what: str) -> Counts:
-    """Returns `ids` as int64, or raises a ValueError that names the wrong ones."""
-    check_numeric(what, ids)
-    wrong = ~((ids >= 0) & (ids < num_classes) & (ids == np.floor(ids)))
-    if wrong.any():
+    The arguments are those of `MeanIoU`.
+    """
+    predictions = tf.convert_to_tensor(predictions)
+    check_numeric("y_pred", predictions)
+    if sparse:
+        return _valid_ids(_widened(predictions), num_classes)
+    _check_axis(predictions, axis)
+    channels = predictions.shape[axis] if predictions.shape.rank else None
+    if threshold is not None:
+        if channels != 1:
+            raise ValueError(
+                f"Expected `y_pred` to have one channel along axis {axis}, because "
+                f"`threshold` is {threshold}. Received: shape {predictions.shape}"
+            )
+        return _above(tf.squeeze(predictions, axis=axis), threshold)
+    if channels is None or channels < 2:
+        # The argmax of a single channel is class 0 everywhere.
         raise ValueError(
-            f"Expected {what} in [0, {num_classes}) or ignore_class. Received: "
-            f"{np.unique(ids[wrong]).tolist()} in {int(wrong.sum())} pixels"
+            f"Expected `y_pred` to have two or more classes along axis {axis}, or a "
+            f"`threshold` for one channel. Received: shape {predictions.shape}"
         )
-    return ids.astype(np.int64)
+    return _valid_ids(_argmax(predictions, axis), num_classes)
 
 
-def wide(values: tf.Tensor) -> tf.Tensor:
-    """Returns integers as int32 where that holds them, else int64; floats as float32.
-
-    A uint8 holds neither −1 nor 256, and a bfloat16 no 459: comparisons need width.
-    """
-    if values.dtype.is_floating:
-        return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
-    narrow = values.dtype.size < 4 or values.dtype == tf.int32
-    return tf.cast(values, tf.int32 if narrow else tf.int64)
-
-
-def equals(values: tf.Tensor, number: int) -> tf.Tensor:
-    """Where wide values are a number, which their type may be too narrow to hold."""
-    if values.dtype.min <= number <= values.dtype.max:
-        return tf.equal(values, tf.cast(number, values.dtype))
-    return tf.zeros_like(values, tf.bool)
-
-
-def class_or_wrong(values: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Returns wide values as int32 class ids, `WRONG` where they are none.
-
-    The range is checked before the cast: some devices cast NaN to 0, a valid id.
-    """
-    in_range = (values >= 0) & (values < num_classes)
-    if values.dtype.is_floating:
-        in_range &= tf.equal(values, tf.floor(values))
-    return tf.where(in_range, tf.cast(values, tf.int32), WRONG)
-
-
-def argmax(scores: tf.Tensor, axis: int) -> tf.Tensor:
-    """Returns the int32 argmax, `WRONG` where a score is not finite."""
-    if not scores.dtype.is_floating:
-        return tf.argmax(wide(scores), axis=axis, output_type=tf.int32)
-    if _is_to_compile(scores.shape, axis):
-        return _one_pass_argmax(scores, axis)
-    finite = tf.reduce_all(tf.math.is_finite(scores), axis=axis)
-    best = tf.argmax(scores, axis=axis, output_type=tf.int32)
-    return tf.where(finite, best, WRONG)
-
-
-def _is_to_compile(shape: tf.TensorShape, axis: int) -> bool:
-    """Whether the argmax over so many classes, and of so many pixels, is compiled."""
-    if shape.rank is None or shape[axis] is None or shape[axis] > _FEW_CLASSES:
-        return False
-    sizes = shape.as_list()
-    del sizes[axis]
-    return is_worth_compiling(tf.TensorShape(sizes))
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _one_pass_argmax(scores: tf.Tensor, axis: int) -> tf.Tensor:
-    """`argmax` as XLA computes it, which reads the scores once."""
-    first, *others = tf.unstack(scores, axis=axis)
-    best, index = first, tf.zeros_like(first, tf.int32)
-    finite = tf.math.is_finite(first)
-    for channel, other in enumerate(others, 1):
-        greater = other > best
-        best = tf.where(greater, other, best)
-        index = tf.where(greater, channel, index)
-        finite &= tf.math.is_finite(other)
-    return tf.where(finite, index, WRONG)
-
-
-def above(scores: tf.Tensor, threshold: float) -> tf.Tensor:
-    """Returns 1 above the threshold, 0 elsewhere, `WRONG` where not finite."""
-    scores = wide(scores)
-    if not scores.dtype.is_floating:
-        scores = tf.cast(scores, tf.float64)
-    above = tf.cast(scores > tf.cast(threshold, scores.dtype), tf.int32)
-    return tf.where(tf.math.is_finite(scores), above, WRONG)
-
-
-def count_wrong(codes: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Counts the valid pixels of no class."""
-    return tf.math.count_nonzero(valid & tf.equal(codes, WRONG))
-
-
-def same_shape(truth: tf.Tensor, predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Drops a last axis of one that only one side has, and checks the shapes."""
+def aligned(truth: tf.Tensor, predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Removes a last axis of size 1 that only one tensor has, and checks the shapes."""
     shapes = truth.shape, predicted.shape
-    if None not in (shapes[0].rank, shapes[1].rank):
-        if _has_extra_axis(truth, predicted.shape.rank):
-            truth = tf.squeeze(truth, -1)
-        elif _has_extra_axis(predicted, truth.shape.rank):
-            predicted = tf.squeeze(predicted, -1)
+    if has_extra_axis(truth, predicted):
+        truth = tf.squeeze(truth, -1)
+    elif has_extra_axis(predicted, truth):
+        predicted = tf.squeeze(predicted, -1)
     if truth.shape.rank is None or not truth.shape.is_compatible_with(predicted.shape):
         raise ValueError(
-            "Expected labels and predictions of one known rank and shape, but for a "
-            f"last axis of 1. Received: {shapes[0]} and {shapes[1]}"
+            "Expected labels and predictions to have a known rank and the same shape, "
+            f"except for a last axis of size 1. Received: {shapes[0]} and {shapes[1]}"
         )
-    if truth.shape.is_fully_defined() and predicted.shape.is_fully_defined():
-        return truth, predicted
-    # Sizes known only when the graph runs: without this, 1 would broadcast to many.
+    # Without this check, a size of 1 that is known only at run time would broadcast.
     same = tf.debugging.assert_equal(
         tf.shape(truth),
         tf.shape(predicted),
-        message="Expected labels and predictions of one shape.",
+        message="Expected labels and predictions to have the same shape.",
     )
     with tf.control_dependencies([same]):
         return truth, tf.reshape(predicted, tf.shape(truth))
 
 
-def _has_extra_axis(tensor: tf.Tensor, rank: int) -> bool:
-    """Whether the tensor has one axis more than `rank`, and it may be of size 1."""
-    return tensor.shape.rank == rank + 1 and tensor.shape[-1] in (1, None)
+def has_extra_axis(tensor: tf.Tensor, other: tf.Tensor) -> bool:
+    """Whether `tensor` has one axis more than `other`, which may be of size 1."""
+    ranks = tensor.shape.rank, other.shape.rank
+    if None in ranks or ranks[0] != ranks[1] + 1:
+        return False
+    return tensor.shape[-1] in (1, None)
 
 
-def mask_of(sample_weight: Any, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns, in the shape of `truth`, the weights of 1 and those of no mask."""
+def binary_mask(sample_weight: Any, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where weights are 1, and where they are neither 0 nor 1.
+
+    The axes of the weights are those of `truth` from the batch axis on.
+    """
     weight = tf.convert_to_tensor(sample_weight)
     check_numeric("sample_weight", weight)
-    if weight.shape.rank is not None and _has_extra_axis(weight, truth.shape.rank):
+    if has_extra_axis(weight, truth):
         weight = tf.squeeze(weight, -1)
-    if weight.shape.rank is None or not _fits(weight.shape, truth.shape):
+    if not _fits(weight.shape, truth.shape):
         raise ValueError(
-            "Expected a sample_weight that is a scalar or fits the labels from the "
-            f"batch axis on. Received: {weight.shape} for labels of {truth.shape}"
+            "Expected `sample_weight` to be a scalar or to have the axes of the labels "
+            f"from the batch axis on. Received: shape {weight.shape} for labels of "
+            f"shape {truth.shape}"
         )
-    weight = wide(weight)
+    weight = _widened(weight)
     missing = [1] * (truth.shape.rank - weight.shape.rank)
     weight = tf.reshape(weight, tf.concat([tf.shape(weight), missing], 0))
     weight = tf.broadcast_to(weight, tf.shape(truth))
@@ -165,19 +135,82 @@ def mask_of(sample_weight: Any, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
 
 
 def _fits(shape: tf.TensorShape, whole: tf.TensorShape) -> bool:
-    """Whether each axis of `shape` is 1 or that of `whole`, from the first on."""
-    return shape.rank <= whole.rank and all(
+    """Whether each axis of `shape` is 1 or that of `whole`, from the first one on."""
+    if shape.rank is None or shape.rank > whole.rank:
+        return False
+    return all(
         size in (1, None) or other in (size, None)
         for size, other in zip(shape, whole, strict=False)
     )
 
 
-def check_weights(wrong: tf.Tensor) -> list[Any]:
-    """Raises in eager mode, and returns the assertion of a graph."""
-    expected = "Expected sample weights of 0 or 1: pixel counts hold no fractions."
-    if not tf.executing_eagerly():
-        data = [f"{expected} Received:", wrong, "other weights"]
-        return [tf.debugging.Assert(tf.equal(wrong, 0), data)]
-    if int(wrong):
-        raise ValueError(f"{expected} Received: {int(wrong)} pixels of other weights")
-    return []
+def _check_axis(values: tf.Tensor, axis: int) -> None:
+    rank = values.shape.rank
+    if rank is not None and not -rank <= axis < rank:
+        raise ValueError(
+            f"Expected `axis` to be an axis of the values. Received: {axis} for shape "
+            f"{values.shape}"
+        )
+
+
+def _widened(values: tf.Tensor) -> tf.Tensor:
+    """Returns integers as int64, and floats with at least 32 bits.
+
+    Comparisons need the width: uint8 cannot hold -1 or 256, nor bfloat16 459.
+    """
+    if not values.dtype.is_floating:
+        return tf.cast(values, tf.int64)
+    return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
+
+
+def _valid_ids(values: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Returns int32 class ids, `INVALID` where a value is not a class."""
+    # The range is checked before the cast, because some devices cast NaN to 0.
+    valid = (values >= 0) & (values < num_classes)
+    if values.dtype.is_floating:
+        valid &= tf.equal(values, tf.floor(values))
+    return tf.where(valid, tf.cast(values, tf.int32), INVALID)
+
+
+def _above(scores: tf.Tensor, threshold: float) -> tf.Tensor:
+    """Returns 1 above the threshold, 0 elsewhere, `INVALID` where not finite."""
+    scores = _widened(scores)
+    if not scores.dtype.is_floating:
+        scores = tf.cast(scores, tf.float64)
+    above = tf.cast(scores > tf.cast(threshold, scores.dtype), tf.int32)
+    return tf.where(tf.math.is_finite(scores), above, INVALID)
+
+
+def _argmax(scores: tf.Tensor, axis: int) -> tf.Tensor:
+    """Returns the int32 argmax, `INVALID` where a score is not finite."""
+    if not scores.dtype.is_floating:
+        return tf.argmax(_widened(scores), axis=axis, output_type=tf.int32)
+    classes, pixels = scores.shape[axis], scores.shape.as_list()
+    del pixels[axis]
+    if (
+        classes is not None
+        and classes <= _MAX_COMPILED_CLASSES
+        and is_worth_compiling(tf.TensorShape(pixels))
+    ):
+        return _compiled_argmax(scores, axis)
+    finite = tf.reduce_all(tf.math.is_finite(scores), axis=axis)
+    best = tf.argmax(scores, axis=axis, output_type=tf.int32)
+    return tf.where(finite, best, INVALID)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_argmax(scores: tf.Tensor, axis: int) -> tf.Tensor:
+    """Computes `_argmax` in one pass over the scores.
+
+    TensorFlow's operations on a CPU read the scores several times, which takes most of
+    the time of an update.
+    """
+    first, *others = tf.unstack(scores, axis=axis)
+    best, index = first, tf.zeros_like(first, tf.int32)
+    finite = tf.math.is_finite(first)
+    for channel, other in enumerate(others, 1):
+        greater = other > best
+        best = tf.where(greater, other, best)
+        index = tf.where(greater, channel, index)
+        finite &= tf.math.is_finite(other)
+    return tf.where(finite, index, INVALID)

@@ -1,19 +1,22 @@
-"""Scores of a segmentation, exact over a whole data set, and the level set energy.
+"""Mean IoU and the other scores of the confusion matrix of a whole data set.
 
-The confusion matrix of a data set holds, in row t and column p, the number n_tp of
-pixels of true class t that were predicted as p. With t_i = Σ_p n_ip the pixels of
-class i, the scores are those of Long, Shelhamer & Darrell (2015, section 5):
+The confusion matrix holds, in row t and column p, the number n_tp of pixels of true
+class t that were predicted as class p. With t_i = Σ_p n_ip, the pixels of class i, the
+scores are those of Long, Shelhamer & Darrell (2015), section 5:
 
     pixel accuracy            Σ_i n_ii / Σ_i t_i
     mean accuracy             mean over i of n_ii / t_i
     mean IoU                  mean over i of n_ii / (t_i + Σ_t n_ti − n_ii)
     frequency weighted IoU    Σ_i t_i n_ii / (t_i + Σ_t n_ti − n_ii) / Σ_i t_i
 
-Counts are summed over all images before anything is divided, as PASCAL VOC does: the
-mean of the IoUs of batches is another number. A class with zero union, neither in the
-truth nor in the predictions, has no IoU and is left out of the means.
+Counts are summed over all images before anything is divided, as PASCAL VOC does. The
+mean of the IoUs of batches is another number. A class with zero union, which is neither
+in the truth nor in the predictions, has no IoU and does not enter the means.
 
-The functions work on NumPy matrices; the Keras metrics keep the matrix as their state.
+The functions take NumPy matrices of shape (C, C), and raise ValueError for other
+shapes. If nothing was counted, they return NaN.
+
+The Keras metrics keep the matrix as their state.
 """
 
 from __future__ import annotations
@@ -28,14 +31,13 @@ import tensorflow as tf
 from tf_levelset import compat
 from tf_levelset.metrics.base import (
     CountMetric,
-    Tally,
-    checked_names,
-    default_names,
     divide,
     mean_of_defined,
+    mean_ratio,
+    names_of_classes,
     none_if_nan,
 )
-from tf_levelset.metrics.confusion import Confusion
+from tf_levelset.metrics.confusion import Counts, count_batch
 
 
 def class_iou(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -47,9 +49,6 @@ def class_iou(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
     Returns:
         IoUs, float64 of shape (C,). NaN for a class with zero union.
 
-    Raises:
-        ValueError: If `confusion` is not a square matrix.
-
     Example:
         >>> class_iou([[3, 1, 0], [2, 4, 0], [0, 0, 0]]).round(3)
         array([0.5  , 0.571,   nan])
@@ -60,16 +59,10 @@ def class_iou(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def mean_iou(confusion: npt.ArrayLike) -> float:
-    """Returns the mean IoU over the classes with nonzero union, VOC's rule.
+    """Returns the mean IoU over the classes with nonzero union, as PASCAL VOC does.
 
     Args:
         confusion: Confusion matrix of shape (C, C), rows the truth.
-
-    Returns:
-        The mean of `class_iou` without its NaNs. NaN if no class has a union.
-
-    Raises:
-        ValueError: If `confusion` is not a square matrix.
 
     Example:
         >>> round(mean_iou([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), 3)
@@ -79,16 +72,10 @@ def mean_iou(confusion: npt.ArrayLike) -> float:
 
 
 def pixel_accuracy(confusion: npt.ArrayLike) -> float:
-    """Returns the share of pixels that were predicted right.
+    """Returns the share of pixels that were predicted correctly.
 
     Args:
         confusion: Confusion matrix of shape (C, C), rows the truth.
-
-    Returns:
-        The accuracy. NaN if no pixel was counted.
-
-    Raises:
-        ValueError: If `confusion` is not a square matrix.
 
     Example:
         >>> pixel_accuracy([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
@@ -99,16 +86,10 @@ def pixel_accuracy(confusion: npt.ArrayLike) -> float:
 
 
 def mean_accuracy(confusion: npt.ArrayLike) -> float:
-    """Returns the mean, over the classes with truth pixels, of their accuracy.
+    """Returns the mean of the accuracies of the classes that are in the truth.
 
     Args:
         confusion: Confusion matrix of shape (C, C), rows the truth.
-
-    Returns:
-        The mean of the classes' recalls. NaN if no pixel was counted.
-
-    Raises:
-        ValueError: If `confusion` is not a square matrix.
 
     Example:
         >>> round(mean_accuracy([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), 3)
@@ -124,12 +105,6 @@ def frequency_weighted_iou(confusion: npt.ArrayLike) -> float:
     Args:
         confusion: Confusion matrix of shape (C, C), rows the truth.
 
-    Returns:
-        The weighted mean. NaN if no pixel was counted.
-
-    Raises:
-        ValueError: If `confusion` is not a square matrix.
-
     Example:
         >>> round(frequency_weighted_iou([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), 3)
         0.543
@@ -142,16 +117,16 @@ def frequency_weighted_iou(confusion: npt.ArrayLike) -> float:
 def scores(
     confusion: npt.ArrayLike, class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Returns every score of a confusion matrix, ready for JSON.
+    """Returns all scores of a confusion matrix, ready for JSON.
 
     Args:
         confusion: Confusion matrix of shape (C, C), rows the truth.
-        class_names: One name a class. Defaults to "0", "1", …
+        class_names: One name for each class. Defaults to "0", "1", …
 
     Returns:
         A dictionary of "mean_iou", "pixel_accuracy", "mean_accuracy" and
-        "frequency_weighted_iou" (floats), and "class_iou", a dictionary from the
-        class names to floats. What is undefined is None: JSON has no NaN.
+        "frequency_weighted_iou" (floats), and "class_iou", a dictionary from class
+        names to floats. Undefined scores are None, because JSON has no NaN.
 
     Raises:
         ValueError: If `confusion` is not a square matrix or the names do not fit.
@@ -161,67 +136,47 @@ def scores(
         {'sky': 0.5, 'road': 0.5714285714285714}
     """
     matrix = _square(confusion)
-    names = checked_names(class_names, len(matrix)) or default_names(len(matrix))
+    names = names_of_classes(class_names, len(matrix))
     return {
         "mean_iou": none_if_nan(mean_iou(matrix)),
         "pixel_accuracy": none_if_nan(pixel_accuracy(matrix)),
         "mean_accuracy": none_if_nan(mean_accuracy(matrix)),
         "frequency_weighted_iou": none_if_nan(frequency_weighted_iou(matrix)),
-        "class_iou": {
-            name: none_if_nan(iou)
-            for name, iou in zip(names, class_iou(matrix), strict=True)
-        },
+        "class_iou": dict(zip(names, map(none_if_nan, class_iou(matrix)), strict=True)),
     }
 
 
-def _square(confusion: npt.ArrayLike) -> Confusion:
+def _square(confusion: npt.ArrayLike) -> Counts:
     """Returns `confusion` as an array, or raises if it is not a square matrix."""
     matrix = np.asarray(confusion)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
-            f"Expected a confusion matrix of shape (C, C). Received: {matrix.shape}"
+            "Expected `confusion` to be a confusion matrix of shape (C, C). Received: "
+            f"shape {matrix.shape}"
         )
     return matrix
 
 
 class _ConfusionMetric(CountMetric):
-    """A score of the confusion matrix. A subclass writes only `_score`."""
+    """A score of the confusion matrix. A subclass implements only `_score`."""
 
     _counts_name = "confusion"
+    _counted = "confusion matrices"
 
     def _counts_shape(self) -> tuple[int, ...]:
         return self.num_classes, self.num_classes
 
-    def _counted(self) -> str:
-        return f"confusion metrics of {self.num_classes} classes"
+    def _count(
+        self, truth: tf.Tensor, predicted: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return count_batch(truth, predicted, self.num_classes)
 
-    def _count(self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor) -> Tally:
-        """Counts the batch's confusion matrix, int64 of shape (C, C).
-
-        One histogram answers all: its first row and column are those of `WRONG`, −1,
-        and its last cell that of what does not count.
-        """
-        size = self.num_classes + 1
-        dtype = tf.int32 if size**2 < tf.int32.max else tf.int64
-        row, column = (tf.cast(codes, dtype) + 1 for codes in (truth, predicted))
-        # The op itself: tf.math.bincount sizes its output by the data, which XLA
-        # cannot compile. Empty weights count each index once.
-        cells = tf.raw_ops.DenseBincount(
-            input=tf.reshape(tf.where(valid, row * size + column, size**2), [-1]),
-            size=tf.constant(size**2 + 1, dtype),
-            weights=tf.zeros([0], tf.int64),
-        )
-        matrix = tf.reshape(cells[:-1], [size, size])
-        return Tally(
-            matrix[1:, 1:], tf.reduce_sum(matrix[0]), tf.reduce_sum(matrix[:, 0])
-        )
-
-    def confusion(self) -> Confusion:
+    def confusion(self) -> Counts:
         """Returns the counts so far, int64 of shape (C, C), rows the truth.
 
-        Pixels with a wrong id are in no cell; this method does not raise for them.
+        Pixels with an invalid id are not counted. This method does not raise for them.
         """
-        matrix: Confusion = tf.convert_to_tensor(self._counts).numpy()
+        matrix: Counts = tf.convert_to_tensor(self._counts).numpy()
         return matrix
 
     def per_class(self) -> dict[str, float | None]:
@@ -230,16 +185,16 @@ class _ConfusionMetric(CountMetric):
         Raises:
             ValueError: As `result`.
         """
-        class_scores: dict[str, float | None] = self.scores()["class_iou"]
-        return class_scores
+        self._require_valid_pixels()
+        return self._values_by_name(class_iou(self.confusion()))
 
     def scores(self) -> dict[str, Any]:
-        """Returns every score of the counts so far, as the function `scores` does.
+        """Returns all scores of the counts so far, as the function `scores` does.
 
         Raises:
             ValueError: As `result`.
         """
-        self._check_counts()
+        self._require_valid_pixels()
         return scores(self.confusion(), self.class_names)
 
 
@@ -247,32 +202,35 @@ class _ConfusionMetric(CountMetric):
 class MeanIoU(_ConfusionMetric):
     """Mean intersection over union, over the classes with nonzero union.
 
-    A drop-in for `keras.metrics.MeanIoU` that counts in int64 and drops nothing
-    silently. A label that is neither a class nor `ignore_class` (a palette mistake), a
-    prediction that is no class, a pixel with a non-finite score (`argmax` calls it
-    class 0) and a fraction given as an id (a probability with sparse_y_pred=True) are
-    counted apart, and `result` raises.
+    This metric replaces `keras.metrics.MeanIoU`. It counts in int64 and does not drop
+    invalid pixels silently: it counts them apart, and `result` raises. A pixel is
+    invalid if its label is neither a class nor `ignore_class` (such as a colour that is
+    not in the palette), if its prediction is not a class, if one of its scores is not
+    finite (`argmax` would return class 0), or if an id is not a whole number (such as a
+    probability with sparse_y_pred=True).
 
-    Give integer labels where you can: Keras 2 casts float labels to the type of the
-    predictions, and bfloat16 holds no integer beyond 256 exactly.
+    Use integer labels if you can. Keras 2 casts float labels to the dtype of the
+    predictions, and bfloat16 cannot hold all integers above 256.
 
-    Under `tf.distribute`, the value that Keras 3's progress bar shows inside an epoch
-    is of one replica; at its end, and in `evaluate`, it is of all.
+    Under `tf.distribute`, the value in the progress bar of Keras 3 is that of one
+    replica within an epoch. At the end of the epoch, and in `evaluate`, it is that of
+    all.
 
     Args:
         num_classes: Number of classes, C.
         name: Name of the metric.
-        dtype: Type of the result: float32, unless it is float64. Counts are int64.
-        ignore_class: The label of void pixels. They do not count, whatever was
+        dtype: Dtype of the result: float32, unless it is float64. Counts are int64.
+        ignore_class: The label of void pixels. They are not counted, whatever was
             predicted there.
-        sparse_y_true: Whether labels are ids. If not, they are the argmax over
-            `axis`; a vector of zeros is void.
-        sparse_y_pred: Whether predictions are ids. If not, they are the argmax over
-            `axis` of logits or probabilities, or with `threshold` of one channel.
-        axis: The axis of the classes where ids are not sparse.
+        sparse_y_true: Whether labels are ids. If not, the label is the argmax over
+            `axis`, and a vector of zeros is void.
+        sparse_y_pred: Whether predictions are ids. If not, the prediction is the argmax
+            over `axis` of logits or probabilities, or with `threshold` that of one
+            channel.
+        axis: The axis of the classes of labels or predictions that are not sparse.
         class_names: C names, for `per_class` and `scores`.
-        threshold: For one-channel scores: what lies above it is class 1. 0.5 for
-            probabilities, 0 for logits.
+        threshold: For scores of one channel: scores above it are class 1. Use 0.5 for
+            probabilities, and 0 for logits.
 
     Raises:
         ValueError: If the names or the threshold do not fit the number of classes.
@@ -285,23 +243,22 @@ class MeanIoU(_ConfusionMetric):
         >>> metric.per_class()
         {'0': 0.5, '1': 0.5, '2': None}
 
-        In `compile`, for a model that gives logits:
+        In `compile`, for a model that returns logits:
 
         >>> model.compile(  # doctest: +SKIP
         ...     loss=loss, metrics=[MeanIoU(21, ignore_class=255, sparse_y_pred=False)]
         ... )
     """
 
-    def _score(self, confusion: tf.Tensor) -> tf.Tensor:
-        iou, defined = _class_iou(confusion)
-        return tf.math.divide_no_nan(tf.reduce_sum(iou), tf.reduce_sum(defined))
+    def _score(self, counts: tf.Tensor) -> tf.Tensor:
+        return mean_ratio(tf.linalg.diag_part(counts), _union(counts))
 
 
 @compat.register
 class PixelAccuracy(_ConfusionMetric):
-    """Share of the valid pixels that were predicted right.
+    """Share of the valid pixels that were predicted correctly.
 
-    Arguments, void and wrong ids: as `MeanIoU`.
+    Arguments, void pixels and invalid ids are those of `MeanIoU`.
 
     Example:
         >>> metric = PixelAccuracy(num_classes=3, ignore_class=255)
@@ -310,36 +267,32 @@ class PixelAccuracy(_ConfusionMetric):
         0.6667
     """
 
-    def _score(self, confusion: tf.Tensor) -> tf.Tensor:
-        right = tf.linalg.trace(confusion)
-        return tf.math.divide_no_nan(right, tf.reduce_sum(confusion))
+    def _score(self, counts: tf.Tensor) -> tf.Tensor:
+        return tf.math.divide_no_nan(tf.linalg.trace(counts), tf.reduce_sum(counts))
 
 
 @compat.register
 class MeanAccuracy(_ConfusionMetric):
-    """Mean, over the classes with truth pixels, of the share predicted right.
+    """Mean of the accuracies of the classes that are in the truth.
 
-    Arguments, void and wrong ids: as `MeanIoU`.
+    Arguments, void pixels and invalid ids are those of `MeanIoU`.
 
     Example:
         >>> metric = MeanAccuracy(num_classes=3, ignore_class=255)
         >>> metric.update_state([[0, 0, 1, 255]], [[0, 1, 1, 2]])
-        >>> float(metric.result())  # (1/2 + 1/1) / 2: class 2 has no truth pixels
+        >>> float(metric.result())  # (1/2 + 1/1) / 2: class 2 is not in the truth
         0.75
     """
 
-    def _score(self, confusion: tf.Tensor) -> tf.Tensor:
-        truth = tf.reduce_sum(confusion, axis=1)
-        accuracy = tf.math.divide_no_nan(tf.linalg.diag_part(confusion), truth)
-        present = tf.cast(truth > 0, tf.float64)
-        return tf.math.divide_no_nan(tf.reduce_sum(accuracy), tf.reduce_sum(present))
+    def _score(self, counts: tf.Tensor) -> tf.Tensor:
+        return mean_ratio(tf.linalg.diag_part(counts), tf.reduce_sum(counts, axis=1))
 
 
 @compat.register
 class FrequencyWeightedIoU(_ConfusionMetric):
     """Mean IoU, each class weighted by its share of the truth.
 
-    Arguments, void and wrong ids: as `MeanIoU`.
+    Arguments, void pixels and invalid ids are those of `MeanIoU`.
 
     Example:
         >>> metric = FrequencyWeightedIoU(num_classes=3, ignore_class=255)
@@ -348,14 +301,12 @@ class FrequencyWeightedIoU(_ConfusionMetric):
         0.5
     """
 
-    def _score(self, confusion: tf.Tensor) -> tf.Tensor:
-        iou, _ = _class_iou(confusion)
-        truth = tf.reduce_sum(confusion, axis=1)
+    def _score(self, counts: tf.Tensor) -> tf.Tensor:
+        iou = tf.math.divide_no_nan(tf.linalg.diag_part(counts), _union(counts))
+        truth = tf.reduce_sum(counts, axis=1)
         return tf.math.divide_no_nan(tf.reduce_sum(truth * iou), tf.reduce_sum(truth))
 
 
-def _class_iou(confusion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the classes' IoUs, 0 where undefined, and ones where defined."""
-    right = tf.linalg.diag_part(confusion)
-    union = tf.reduce_sum(confusion, 1) + tf.reduce_sum(confusion, 0) - right
-    return tf.math.divide_no_nan(right, union), tf.cast(union > 0, tf.float64)
+def _union(confusion: tf.Tensor) -> tf.Tensor:
+    sums = tf.reduce_sum(confusion, axis=1) + tf.reduce_sum(confusion, axis=0)
+    return sums - tf.linalg.diag_part(confusion)

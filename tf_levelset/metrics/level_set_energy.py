@@ -1,25 +1,21 @@
-"""The level set energy as a metric."""
+"""The level set energy as a metric, the curve of Figure 4b of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import (
-    check_ignore_class,
-    check_numeric,
-)
+from tf_levelset.checks import check_ignore_class, check_numeric
 from tf_levelset.energy import level_set_energy
 from tf_levelset.energy.options import EnergyOptions
-from tf_levelset.metrics.base import as_written
+from tf_levelset.metrics.base import StreamingMetric, as_written
 
 
 @compat.register
-class LevelSetEnergy(keras.metrics.Metric):
+class LevelSetEnergy(StreamingMetric):
     """Mean over images of the level set energy (Eq. 4), the curve of Figure 4b.
 
     An image without valid pixels has energy 0 and counts as an image.
@@ -27,17 +23,21 @@ class LevelSetEnergy(keras.metrics.Metric):
     Args:
         from_logits: Whether predictions are logits rather than probabilities.
         heaviside: Name of the Heaviside function (Eq. 6).
-        epsilon: Its width, ε. The paper takes 1/20.
-        ignore_class: The label of void pixels, which are outside the image.
-        class_weight: C factors of the classes' energies, or None.
+        epsilon: Width ε of the Heaviside function. The paper uses 1/20.
+        ignore_class: The label of void pixels, which are outside of the image.
+        class_weight: C factors of the energies of the classes, or None.
         normalization: See `tf_levelset.energy.options.EnergyOptions`.
         signed: See `tf_levelset.energy.options.EnergyOptions`.
         name: Name of the metric.
-        dtype: Type of the result: float32, unless it is float64.
+        dtype: Dtype of the result: float32, unless it is float64.
+
+    Raises:
+        ValueError: If an argument is out of its range.
 
     Example:
-        Two pixels of class 0 and two of class 1; P = 1/2 leaves both level sets at
-        zero, H = 1/2 everywhere and c1 = c2 = 1/2. A class costs 4 · 1/4 = 1:
+        Two pixels are of class 0 and two of class 1. With P = 1/2, both level sets are
+        zero, H = 1/2 everywhere and c1 = c2 = 1/2. Each class has the energy
+        4 · 1/4 = 1:
 
         >>> metric = LevelSetEnergy()
         >>> undecided = tf.fill([1, 2, 2, 2], 0.5)
@@ -67,14 +67,9 @@ class LevelSetEnergy(keras.metrics.Metric):
         self.options = EnergyOptions(
             heaviside, epsilon, class_weight, normalization, signed
         )
-        # float64: a float32 total of long runs loses the digits of what is added.
-        self._total = self._add_sum("total")
-        self._weight = self._add_sum("weight")
-
-    def _add_sum(self, name: str) -> Any:
-        return self.add_weight(
-            name=name, shape=(), initializer="zeros", dtype="float64"
-        )
+        # A float32 total of a long run would lose the digits of what is added to it.
+        self._total = self._add_total("total", dtype="float64")
+        self._weight = self._add_total("weight", dtype="float64")
 
     @as_written
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -86,9 +81,9 @@ class LevelSetEnergy(keras.metrics.Metric):
             sample_weight: Weights of the images, a scalar or of shape (B,) or (B, 1).
 
         Raises:
-            ValueError: If the shapes do not fit, at trace time.
-            tf.errors.InvalidArgumentError: For labels that are neither a class nor
-                void (under XLA, a NaN in `result`).
+            ValueError: If the shapes do not fit, when the function is traced.
+            tf.errors.InvalidArgumentError: If a label is neither a class nor void.
+                Under XLA, `result` is NaN instead.
         """
         energies = level_set_energy(
             y_true,
@@ -104,29 +99,9 @@ class LevelSetEnergy(keras.metrics.Metric):
 
     @as_written
     def result(self) -> tf.Tensor:
-        """Returns the weighted mean energy of an image, 0.0 before any image."""
-        total = tf.convert_to_tensor(self._total)
-        mean = tf.math.divide_no_nan(total, tf.convert_to_tensor(self._weight))
-        return tf.cast(mean, tf.float64 if self.dtype == "float64" else tf.float32)
-
-    def merge_state(self, metrics: Iterable[Any]) -> None:
-        """Adds the sums of other metrics, as of other workers or parts.
-
-        Args:
-            metrics: Other metrics of this class.
-
-        Raises:
-            ValueError: If a metric is of another class. Nothing is added then.
-        """
-        others = list(metrics)
-        for other in others:
-            if not isinstance(other, LevelSetEnergy):
-                raise ValueError(
-                    f"Expected LevelSetEnergy metrics. Received: {other!r}"
-                )
-        for other in others:
-            for mine, theirs in zip(self.variables, other.variables, strict=True):
-                mine.assign_add(tf.convert_to_tensor(theirs))
+        """Returns the weighted mean energy of an image, 0.0 before the first image."""
+        total, weight = map(tf.convert_to_tensor, (self._total, self._weight))
+        return self._in_result_dtype(tf.math.divide_no_nan(total, weight))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this metric."""
@@ -139,7 +114,7 @@ class LevelSetEnergy(keras.metrics.Metric):
 
 
 def _image_weights(sample_weight: Any, energies: tf.Tensor) -> tf.Tensor:
-    """Returns one float64 weight an image, of shape (B,)."""
+    """Returns one float64 weight for each image, of shape (B,)."""
     if sample_weight is None:
         return tf.ones_like(energies)
     weights = tf.convert_to_tensor(sample_weight)
@@ -151,8 +126,8 @@ def _image_weights(sample_weight: Any, energies: tf.Tensor) -> tf.Tensor:
         return tf.fill(tf.shape(energies), weights)
     if weights.shape.rank != 1 or not weights.shape.is_compatible_with(energies.shape):
         raise ValueError(
-            "Expected a sample_weight that is a scalar or of shape (B,). Received: "
-            f"{weights.shape} for energies of {energies.shape}"
+            "Expected `sample_weight` to be a scalar or of shape (B,). Received: shape "
+            f"{weights.shape} for energies of shape {energies.shape}"
         )
-    # Not a broadcast: one weight for many images would be a mistake in the caller.
+    # A broadcast would accept a single weight for many images, which is a mistake.
     return tf.reshape(weights, tf.shape(energies))

@@ -1,4 +1,7 @@
-"""Small objects."""
+"""Recall of small objects, which mean IoU hardly measures.
+
+The measure is this package's own. `small_object_counts` defines it.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import (
-    is_number,
-)
-from tf_levelset.metrics.base import (
-    Tally,
-    mean_of_defined,
-    none_if_nan,
-    pairs,
-    ratios,
-)
-from tf_levelset.metrics.class_ids import Counts
+from tf_levelset.checks import is_number
+from tf_levelset.metrics.base import divide, mean_of_defined, none_if_nan
+from tf_levelset.metrics.confusion import Counts
 from tf_levelset.metrics.per_image import (
     Ids,
-    PairMetric,
-    count_images,
-    image_pairs,
-    total,
-    window_of,
+    RatioMetric,
+    class_ratios,
+    class_windows,
+    image_ids,
+    sum_over_images,
 )
 
 _AVERAGES = ("macro", "micro")
@@ -44,55 +39,54 @@ def small_object_counts(
 ) -> Counts:
     """Counts the small objects of the truth, and those that were found.
 
-    An object is an 8-connected component of the pixels of one class; touching objects
-    of a class are one, and void takes the pixels that it covers from all. It is small
-    if it has fewer than `max_share` of the picture's pixels, void included: below
-    0.5 %, a square of 39 px in 640×480 (COCO's small objects are below 32), and no
-    fewer than `min_pixels`. It is found if at least `hit` of its pixels were predicted
-    as its class.
+    An object is an 8-connected component of the pixels of one class. Objects of the
+    same class that touch are one object, and void pixels are part of no object. An
+    object is small if it has at least `min_pixels`, and fewer than `max_share` of the
+    pixels of the image, void included. A share of 0.5 % is a square of 39 px in an
+    image of 640×480 (small objects of COCO are below 32 px). An object is found if at
+    least `hit` of its pixels were predicted as its class.
 
-    Each object counts once, whatever its size. Labels drawn by hand can hold as many
-    specks of a pixel as objects (CamVid's do): `min_pixels` leaves them out.
+    Each object counts once, whatever its size. Labels drawn by hand, such as those of
+    CamVid, can hold as many specks of one pixel as objects: `min_pixels` excludes them.
 
     Args:
         labels: Class ids of shape (H, W) or (B, H, W), integers or whole floats.
         predictions: Class ids, of the same shape as `labels`.
-        num_classes: Number of classes, C.
+        num_classes: Number of classes, C, at most 65534.
         ignore_class: The label of void pixels.
-        max_share: Share of the picture's pixels, in (0, 1], that a small object stays
-            below.
-        hit: Share of an object's pixels, in (0, 1], that finds it.
-        min_pixels: Pixels of the smallest object that counts.
+        max_share: Share of the pixels of the image, in (0, 1], below which an object is
+            small.
+        hit: Share of the pixels of an object, in (0, 1], from which on it is found.
+        min_pixels: Number of pixels of the smallest object that counts.
 
     Returns:
-        int64 of shape (C, 2): found small objects, and all small objects.
+        int64 of shape (C, 2): the small objects that were found, and all small objects.
 
     Raises:
-        ValueError: If the shapes differ or are not of pictures, if an id outside void
-            is not a whole number in [0, C), if a share is not in (0, 1], or if
-            `min_pixels` is below 1.
+        ValueError: If the shapes differ or are not those of images, if the id of a
+            pixel that is not void is not a whole number in [0, C), if a share is not in
+            (0, 1], or if `min_pixels` is below 1.
 
     Example:
-        Two objects of class 1 and two pixels each, touching at no corner. One pixel
-        of the first was found, and none of the second:
+        Two objects of class 1 have two pixels each. One pixel of the first was found,
+        and none of the second:
 
         >>> labels = [[1, 0, 0, 1], [1, 0, 0, 1]]
         >>> predictions = [[1, 0, 0, 0], [0, 0, 0, 0]]
         >>> small_object_counts(labels, predictions, 2, max_share=0.4).tolist()
         [[0, 0], [1, 2]]
     """
-    _check_small_objects(max_share, hit, min_pixels)
-    return total(
-        (
-            _small_object_counts(*pair, num_classes, max_share, hit, min_pixels)
-            for pair in image_pairs(labels, predictions, num_classes, ignore_class)
-        ),
-        (num_classes, 2),
-    )
+    _check_options(max_share, hit, min_pixels)
+
+    def count(truth: Ids, predicted: Ids) -> Counts:
+        return _count_image(truth, predicted, num_classes, max_share, hit, min_pixels)
+
+    images = image_ids(labels, predictions, num_classes, ignore_class)
+    return sum_over_images(count, images, (num_classes, 2))
 
 
 def small_object_recall(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Returns the share of each class's small objects that were found.
+    """Returns the share of the small objects of each class that were found.
 
     Args:
         counts: Sum of `small_object_counts`, of shape (C, 2).
@@ -101,42 +95,26 @@ def small_object_recall(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
         float64 of shape (C,). NaN for a class without small objects.
 
     Raises:
-        ValueError: If `counts` are of another shape.
+        ValueError: If `counts` is of another shape.
 
     Example:
         >>> small_object_recall([[0, 0], [1, 2]])
         array([nan, 0.5])
     """
-    return ratios(counts)
+    return class_ratios(counts)
 
 
-def mean_small_object_recall(counts: npt.ArrayLike, average: str = "macro") -> float:
-    """Returns the recall of all classes' small objects.
-
-    Args:
-        counts: Sum of `small_object_counts`, of shape (C, 2).
-        average: "macro", the mean of the recalls of the classes that have small
-            objects, or "micro", the recall of all objects whatever their class.
-
-    Returns:
-        The recall. NaN if there is no small object.
-
-    Raises:
-        ValueError: If `counts` are of another shape, or `average` is neither.
-
-    Example:
-        >>> mean_small_object_recall([[9, 9], [0, 1]])
-        0.5
-        >>> mean_small_object_recall([[9, 9], [0, 1]], average="micro")
-        0.9
-    """
-    _check_average(average)
-    if average == "micro":
-        counts = pairs(counts).sum(axis=0, keepdims=True)
-    return mean_of_defined(ratios(counts))
+def _check_options(max_share: float, hit: float, min_pixels: int) -> None:
+    for name, share in (("max_share", max_share), ("hit", hit)):
+        if not (is_number(share) and 0 < share <= 1):
+            raise ValueError(f"Expected `{name}` to be in (0, 1]. Received: {share!r}")
+    if not (is_number(min_pixels) and min_pixels >= 1):
+        raise ValueError(
+            f"Expected `min_pixels` to be at least 1. Received: {min_pixels!r}"
+        )
 
 
-def _small_object_counts(
+def _count_image(
     truth: Ids,
     predicted: Ids,
     num_classes: int,
@@ -144,57 +122,39 @@ def _small_object_counts(
     hit: float,
     min_pixels: int,
 ) -> Counts:
-    """Counts one picture."""
     counts = np.zeros((num_classes, 2), np.int64)
-    for index in np.unique(truth[truth < num_classes]):
-        mask = truth == index
-        window = window_of(mask, 0)
+    for index, window in class_windows(truth, num_classes):
+        mask = (truth[window] == index).astype(np.uint8)
         number, objects, stats, _ = cv2.connectedComponentsWithStats(
-            mask[window].astype(np.uint8), connectivity=8
+            mask, connectivity=8
         )
-        right = np.bincount(objects[predicted[window] == index], minlength=number)
-        # Object 0 is all that is not of the class.
-        areas, right = stats[1:, cv2.CC_STAT_AREA], right[1:]
-        # Quotients, not products: 7 / 100 is 0.07, but 0.07 · 100 is more than 7.
+        correct = np.bincount(objects[predicted[window] == index], minlength=number)
+        # Object 0 is everything that is not of the class.
+        areas, correct = stats[1:, cv2.CC_STAT_AREA], correct[1:]
+        # These are quotients, because 7 / 100 equals 0.07, but 0.07 · 100 exceeds 7.
         small = (areas / truth.size < max_share) & (areas >= min_pixels)
-        found = small & (right / areas >= hit)
+        found = small & (correct / areas >= hit)
         counts[index] = found.sum(), small.sum()
     return counts
 
 
-def _check_small_objects(max_share: float, hit: float, min_pixels: int) -> None:
-    for name, share in (("max_share", max_share), ("hit", hit)):
-        if not (is_number(share) and 0 < share <= 1):
-            raise ValueError(f"Expected `{name}` in (0, 1]. Received: {share!r}")
-    if not (is_number(min_pixels) and min_pixels >= 1):
-        raise ValueError(f"Expected `min_pixels` >= 1. Received: {min_pixels!r}")
-
-
-def _check_average(average: str) -> None:
-    if average not in _AVERAGES:
-        raise ValueError(
-            f"Expected `average` to be one of {_AVERAGES}. Received: {average!r}"
-        )
-
-
 @compat.register
-class SmallObjectRecall(PairMetric):
-    """Share of the truth's small objects that were found, see `small_object_counts`.
+class SmallObjectRecall(RatioMetric):
+    """Share of the small objects of the truth that were found.
 
-    Arguments not named here, and wrong ids: as `MeanIoU`, by keyword. A pixel of
-    weight 0 is void, and in no object.
+    `small_object_counts` defines small objects. Other arguments, given by keyword, and
+    invalid ids are those of `MeanIoU`. A pixel of weight 0 is void, and in no object.
 
-    It runs on the CPU and not under XLA, as `BoundaryIoU`.
+    The metric runs on the CPU and not under XLA, as `BoundaryIoU` does.
 
     Args:
-        num_classes: Number of classes, C.
-        max_share: Share of the picture's pixels, in (0, 1], that a small object stays
-            below.
-        hit: Share of an object's pixels, in (0, 1], that finds it.
-        min_pixels: Pixels of the smallest object that counts.
+        num_classes: Number of classes, C, at most 65534.
+        max_share: As in `small_object_counts`.
+        hit: As in `small_object_counts`.
+        min_pixels: As in `small_object_counts`.
         average: What `result` returns: "macro", the mean over the classes that have
-            small objects, or "micro", the recall of all objects. `scores` has both.
-        **options: Those of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
+            small objects, or "micro", the recall of all objects. `scores` returns both.
+        **options: The options of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
             sparse_y_pred, axis, class_names and threshold.
 
     Raises:
@@ -204,11 +164,14 @@ class SmallObjectRecall(PairMetric):
         >>> metric = SmallObjectRecall(num_classes=2, max_share=0.4)
         >>> labels = [[[1, 0, 0, 1], [1, 0, 0, 1]]]
         >>> metric.update_state(labels, [[[1, 0, 0, 0], [0, 0, 0, 0]]])
-        >>> metric.per_class()  # class 0 is one object, and not small
+        >>> metric.per_class()  # class 0 is one object, which is not small
         {'0': None, '1': 0.5}
         >>> float(metric.result())
         0.5
     """
+
+    _counted = "small objects"
+    _options_of_counts = ("max_share", "hit", "min_pixels")
 
     def __init__(
         self,
@@ -220,32 +183,20 @@ class SmallObjectRecall(PairMetric):
         average: str = "macro",
         **options: Any,
     ) -> None:
-        _check_small_objects(max_share, hit, min_pixels)
-        _check_average(average)
+        _check_options(max_share, hit, min_pixels)
+        if average not in _AVERAGES:
+            raise ValueError(
+                f"Expected `average` to be one of {_AVERAGES}. Received: {average!r}"
+            )
         super().__init__(num_classes, **options)
         self.max_share = max_share
         self.hit = hit
         self.min_pixels = min_pixels
         self.average = average
 
-    def _counted(self) -> str:
-        return (
-            f"small object metrics of {self.num_classes} classes, max_share "
-            f"{self.max_share}, hit {self.hit} and min_pixels {self.min_pixels}"
-        )
-
-    def _count(self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor) -> Tally:
-        def count(truth: Ids, predicted: Ids) -> Counts:
-            return _small_object_counts(
-                truth,
-                predicted,
-                self.num_classes,
-                self.max_share,
-                self.hit,
-                self.min_pixels,
-            )
-
-        return count_images(count, self, truth, predicted, valid)
+    def _count_image(self, truth: Ids, predicted: Ids) -> Counts:
+        options = self.max_share, self.hit, self.min_pixels
+        return _count_image(truth, predicted, self.num_classes, *options)
 
     def _score(self, counts: tf.Tensor) -> tf.Tensor:
         if self.average == "micro":
@@ -256,26 +207,21 @@ class SmallObjectRecall(PairMetric):
         """Returns the recalls and the numbers of small objects, ready for JSON.
 
         Returns:
-            "macro_recall", "micro_recall" and, by name, "class_recall" (floats, None
-            where there is no object), and "objects", by name (ints).
+            A dictionary of "macro_recall" and "micro_recall", and by class name
+            "class_recall" (floats, or None if there is no small object) and "objects"
+            (integers).
 
         Raises:
             ValueError: As `result`.
         """
         recalls, counts = self.per_class(), self.counts()
         return {
-            "macro_recall": none_if_nan(mean_small_object_recall(counts)),
-            "micro_recall": none_if_nan(mean_small_object_recall(counts, "micro")),
+            "macro_recall": none_if_nan(mean_of_defined(small_object_recall(counts))),
+            "micro_recall": none_if_nan(float(divide(*counts.sum(axis=0)))),
             "class_recall": recalls,
             "objects": dict(zip(recalls, counts[:, 1].tolist(), strict=True)),
         }
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this metric."""
-        return {
-            **super().get_config(),
-            "max_share": self.max_share,
-            "hit": self.hit,
-            "min_pixels": self.min_pixels,
-            "average": self.average,
-        }
+        return {**super().get_config(), "average": self.average}

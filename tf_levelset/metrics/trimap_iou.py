@@ -1,4 +1,9 @@
-"""Trimap IoU."""
+"""Mean IoU of the pixels near the boundaries of the truth, within a trimap.
+
+The measure is that of Kohli, Ladický & Torr (2009), "Robust higher order potentials for
+enforcing label consistency", and of DeepLab, Chen et al. (2015), section 5, "along
+object boundaries".
+"""
 
 from __future__ import annotations
 
@@ -9,35 +14,24 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from scipy import ndimage
 
 from tf_levelset import compat
-from tf_levelset.checks import (
-    check_num_classes,
-    is_number,
-)
-from tf_levelset.metrics.base import Tally
-from tf_levelset.metrics.class_ids import Counts
+from tf_levelset.checks import is_number
+from tf_levelset.metrics.confusion import Counts, count_pairs
 from tf_levelset.metrics.iou import MeanIoU
 from tf_levelset.metrics.per_image import (
-    MOST_CLASSES,
     Ids,
-    count_images,
-    image_pairs,
-    total,
-    window_of,
+    ImageMetric,
+    class_windows,
+    image_ids,
+    sum_over_images,
 )
 
-_WIDEST = 1024
-
-
-# OpenCV's distances are float32 and differ by some units in the last place from
-# processor to processor. Up to this width their squares, which are whole numbers, are
-# found again with two digits to spare; SciPy's are exact and take twice as long.
-_WIDEST_IN_FLOAT32 = 128
-
-
+_MAX_WIDTH = 1024
+# OpenCV takes a third of the time of SciPy. Its distances are float32, but up to this
+# width their squares, which are whole numbers, can be rounded to the exact values.
+_MAX_WIDTH_IN_FLOAT32 = 128
 _BOUNDARIES = ("all", "class", "void")
 
 
@@ -49,37 +43,37 @@ def trimap_confusions(
     ignore_class: int | None = None,
     boundaries: str = "all",
 ) -> Counts:
-    """Counts the pixels within a distance of the boundaries of the truth.
+    """Counts the confusion matrix of the pixels close to the boundaries of the truth.
 
-    A pixel lies within width w if the Euclidean distance from its centre to that of
-    the nearest pixel of another label is at most w. So the band of width 1 holds, on
-    both sides of a boundary, the pixels that share an edge with it, and √2 adds those
-    that share a corner. The border of the picture is no boundary.
+    A pixel is within width w if the Euclidean distance from its centre to that of the
+    nearest pixel of another label is at most w. So the band of width 1 holds, on both
+    sides of a boundary, the pixels that share an edge with it, and √2 adds those that
+    share a corner. The border of the image is not a boundary.
 
-    What counts as another label, for a pixel of a class:
+    For a pixel of a class, the other labels are:
 
-    - "all": another class, or void. In PASCAL VOC void bands separate the objects.
-    - "class": another class. Void is looked through: the distance may lead across it.
-    - "void": void. This is how DeepLab measures on PASCAL VOC, "within a narrow band
-      of void labels"; it does not say whether its distance is Euclidean.
+    - "all": other classes and void. In PASCAL VOC, bands of void separate the objects.
+    - "class": other classes. Void is ignored: the distance may lead across it.
+    - "void": void. DeepLab measures PASCAL VOC like this, "within a narrow band of void
+      labels". It does not say whether its distance is Euclidean.
 
     Args:
         labels: Class ids of shape (H, W) or (B, H, W), integers or whole floats.
         predictions: Class ids, of the same shape as `labels`.
-        num_classes: Number of classes, C.
+        num_classes: Number of classes, C, at most 65534.
         widths: Widths of the band in pixels, each in (0, 1024], in any order.
         ignore_class: The label of void pixels. They are in no band.
         boundaries: "all", "class" or "void".
 
     Returns:
-        int64 of shape (len(widths), C, C): a confusion matrix a width, rows the truth,
-        for the functions of `tf_levelset.metrics.iou`.
+        int64 of shape (len(widths), C, C): one confusion matrix for each width, rows
+        the truth, for the functions of `tf_levelset.metrics.iou`.
 
     Raises:
-        ValueError: If the shapes differ or are not of pictures, if an id outside void
-            is not a whole number in [0, C), if a width is out of range or there is
-            none, or if `boundaries` is none of the three, or "void" without
-            `ignore_class`.
+        ValueError: If the shapes differ or are not those of images, if the id of a
+            pixel that is not void is not a whole number in [0, C), if there is no width
+            or one is out of range, if `boundaries` is not one of the three, or if it is
+            "void" without `ignore_class`.
 
     Example:
         >>> labels = [[0, 0, 0, 1, 1, 1]]
@@ -89,80 +83,20 @@ def trimap_confusions(
     """
     _check_widths(widths)
     _check_boundaries(boundaries, ignore_class)
-    return total(
-        (
-            _trimap_confusions(*pair, num_classes, widths, boundaries)
-            for pair in image_pairs(labels, predictions, num_classes, ignore_class)
-        ),
-        (len(widths), num_classes, num_classes),
-    )
 
+    def count(truth: Ids, predicted: Ids) -> Counts:
+        return _count_image(truth, predicted, num_classes, widths, boundaries)
 
-def _trimap_confusions(
-    truth: Ids,
-    predicted: Ids,
-    num_classes: int,
-    widths: Sequence[float],
-    boundaries: str,
-) -> Counts:
-    """Counts one picture."""
-    ordered = np.unique(np.asarray(widths, np.float64))
-    distances = _boundary_distances(truth, num_classes, ordered[-1], boundaries)
-    counted = (distances <= ordered[-1]) & (predicted < num_classes)
-    # The narrowest band that holds the pixel; the wider ones hold it too.
-    narrowest = np.searchsorted(ordered, distances[counted])
-    cells = (narrowest * num_classes + truth[counted]) * num_classes
-    cells += predicted[counted]
-    rings = np.bincount(cells, minlength=len(ordered) * num_classes**2)
-    rings = rings.astype(np.int64).reshape(-1, num_classes, num_classes)
-    bands: Counts = rings.cumsum(axis=0)[np.searchsorted(ordered, widths)]
-    return bands
-
-
-def _boundary_distances(
-    truth: Ids, num_classes: int, limit: float, boundaries: str
-) -> npt.NDArray[np.float64]:
-    """Returns each pixel's distance to another label, infinite on void.
-
-    What is above `limit` may be too large: it is measured in a window around a class.
-    """
-    distances = np.full(truth.shape, np.inf)
-    void = truth == num_classes
-    if boundaries == "void":
-        distances[~void] = _distances_to_zero(~void, limit)[~void]
-        return distances
-    for index in np.unique(truth[~void]):
-        window = window_of(truth == index, math.ceil(limit))
-        inside = truth[window] == index
-        same = inside | void[window] if boundaries == "class" else inside
-        distances[window][inside] = _distances_to_zero(same, limit)[inside]
-    return distances
-
-
-def _distances_to_zero(
-    mask: npt.NDArray[np.bool_], limit: float
-) -> npt.NDArray[np.float64]:
-    """Returns the Euclidean distances to the nearest False, infinite if there is none.
-
-    Up to `limit` they are the correctly rounded roots of whole numbers, so that a width
-    of √5 holds a pixel at the distance √5.
-    """
-    if mask.all():  # of which neither library promises anything
-        return np.full(mask.shape, np.inf)
-    if limit > _WIDEST_IN_FLOAT32:
-        exact: npt.NDArray[np.float64] = ndimage.distance_transform_edt(mask)
-        return exact
-    distances = cv2.distanceTransform(
-        mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
-    )
-    return np.sqrt(np.rint(np.square(distances, dtype=np.float64)))
+    images = image_ids(labels, predictions, num_classes, ignore_class)
+    return sum_over_images(count, images, (len(widths), num_classes, num_classes))
 
 
 def _check_widths(widths: Sequence[float]) -> None:
     numbers = list(widths) if isinstance(widths, Iterable) else []
-    if not numbers or not all(is_number(w) and 0 < w <= _WIDEST for w in numbers):
+    if not numbers or not all(is_number(w) and 0 < w <= _MAX_WIDTH for w in numbers):
         raise ValueError(
-            f"Expected one or more widths in (0, {_WIDEST}]. Received: {widths!r}"
+            f"Expected `widths` to be one or more numbers in (0, {_MAX_WIDTH}]. "
+            f"Received: {widths!r}"
         )
 
 
@@ -174,25 +108,80 @@ def _check_boundaries(boundaries: str, ignore_class: int | None) -> None:
         )
     if boundaries == "void" and ignore_class is None:
         raise ValueError(
-            "Expected an `ignore_class` with boundaries='void'. Received: None"
+            "Expected `ignore_class` to be an integer, because `boundaries` is 'void'. "
+            "Received: None"
         )
 
 
+def _count_image(
+    truth: Ids,
+    predicted: Ids,
+    num_classes: int,
+    widths: Sequence[float],
+    boundaries: str,
+) -> Counts:
+    distances = _boundary_distances(truth, num_classes, max(widths), boundaries)
+    distances[predicted == num_classes] = np.inf
+    bands = [distances <= width for width in widths]
+    return np.stack(
+        [count_pairs(truth[band], predicted[band], num_classes) for band in bands]
+    )
+
+
+def _boundary_distances(
+    truth: Ids, num_classes: int, limit: float, boundaries: str
+) -> npt.NDArray[np.float64]:
+    """Returns the distance of each pixel to another label, infinite at void pixels.
+
+    Distances above `limit` may be too large, because each class is measured within a
+    window.
+    """
+    distances = np.full(truth.shape, np.inf)
+    void = truth == num_classes
+    if boundaries == "void":
+        distances[~void] = _distances_to_zero(~void, limit)[~void]
+        return distances
+    for index, window in class_windows(truth, num_classes, math.ceil(limit)):
+        inside = truth[window] == index
+        same = inside | void[window] if boundaries == "class" else inside
+        distances[window][inside] = _distances_to_zero(same, limit)[inside]
+    return distances
+
+
+def _distances_to_zero(
+    mask: npt.NDArray[np.bool_], limit: float
+) -> npt.NDArray[np.float64]:
+    """Returns the Euclidean distances to the nearest False, infinite if there is none.
+
+    Up to `limit` they are correctly rounded, so that a width of √5 includes a pixel at
+    the distance √5.
+    """
+    if mask.all():  # Neither library defines this case.
+        return np.full(mask.shape, np.inf)
+    if limit > _MAX_WIDTH_IN_FLOAT32:
+        exact: npt.NDArray[np.float64] = ndimage.distance_transform_edt(mask)
+        return exact
+    distances = cv2.distanceTransform(
+        mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )
+    return np.sqrt(np.rint(np.square(distances, dtype=np.float64)))
+
+
 @compat.register
-class TrimapIoU(MeanIoU):
-    """Mean IoU over the pixels near the truth's boundaries, see `trimap_confusions`.
+class TrimapIoU(ImageMetric, MeanIoU):
+    """Mean IoU of the pixels near the boundaries of the truth, see `trimap_confusions`.
 
-    `confusion`, `per_class` and `scores` are those of `MeanIoU`, over these pixels.
-    Arguments not named here, and wrong ids: as `MeanIoU`, by keyword. A pixel of
-    weight 0 is void, and so makes a boundary if void does.
+    `confusion`, `per_class` and `scores` are those of `MeanIoU`, for these pixels.
+    Other arguments, given by keyword, and invalid ids are those of `MeanIoU`, too. A
+    pixel of weight 0 is void, and so makes a boundary if void does.
 
-    It runs on the CPU and not under XLA, as `BoundaryIoU`.
+    The metric runs on the CPU and not under XLA, as `BoundaryIoU` does.
 
     Args:
-        num_classes: Number of classes, C.
+        num_classes: Number of classes, C, at most 65534.
         width: Width of the band in pixels, in (0, 1024].
         boundaries: "all", "class" or "void".
-        **options: Those of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
+        **options: The options of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
             sparse_y_pred, axis, class_names and threshold.
 
     Raises:
@@ -202,12 +191,15 @@ class TrimapIoU(MeanIoU):
     Example:
         >>> metric = TrimapIoU(num_classes=2, width=1)
         >>> metric.update_state([[[0, 0, 0, 1, 1, 1]]], [[[0, 0, 1, 1, 1, 0]]])
-        >>> metric.confusion()  # the two pixels beside the boundary
+        >>> metric.confusion()  # the two pixels next to the boundary
         array([[0, 1],
                [0, 1]])
         >>> float(metric.result())  # (0/1 + 1/2) / 2
         0.25
     """
+
+    _counted = "trimap confusion matrices"
+    _options_of_counts = ("width", "boundaries")
 
     def __init__(
         self,
@@ -217,31 +209,14 @@ class TrimapIoU(MeanIoU):
         boundaries: str = "all",
         **options: Any,
     ) -> None:
-        check_num_classes(num_classes, MOST_CLASSES)
         _check_widths([width])
         _check_boundaries(boundaries, options.get("ignore_class"))
         super().__init__(num_classes, **options)
         self.width = width
         self.boundaries = boundaries
 
-    def _counted(self) -> str:
-        return (
-            f"trimap metrics of {self.num_classes} classes, width {self.width} and "
-            f"boundaries {self.boundaries!r}"
-        )
-
-    def _count(self, truth: tf.Tensor, predicted: tf.Tensor, valid: tf.Tensor) -> Tally:
-        def count(truth: Ids, predicted: Ids) -> Counts:
-            return _trimap_confusions(
-                truth, predicted, self.num_classes, [self.width], self.boundaries
-            )[0]
-
-        return count_images(count, self, truth, predicted, valid)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that recreate this metric."""
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "boundaries": self.boundaries,
-        }
+    def _count_image(self, truth: Ids, predicted: Ids) -> Counts:
+        widths = [self.width]
+        return _count_image(
+            truth, predicted, self.num_classes, widths, self.boundaries
+        )[0]

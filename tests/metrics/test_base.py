@@ -1,0 +1,312 @@
+"""Tests of what all metrics promise: state, configuration, and use in Keras."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metric_tester import (
+    CASES,
+    VOID,
+    Case,
+    counted,
+    each,
+    in_graph,
+    random_batch,
+    random_image,
+    scores_for,
+    updated,
+)
+
+from tf_levelset import (
+    BoundaryIoU,
+    FrequencyWeightedIoU,
+    LevelSetEnergy,
+    MeanAccuracy,
+    MeanIoU,
+    PixelAccuracy,
+    SmallObjectRecall,
+    TrimapIoU,
+)
+
+quick = settings(max_examples=25, deadline=None, database=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+# --- Counts ---------------------------------------------------------------------------
+
+
+@each(CASES)
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_metric_equals_its_function(case: Case, mode: str) -> None:
+    labels, predictions = random_batch(2, 5)
+    metric = case.make(sparse_y_pred=False, dtype="float64")
+    spec = tf.TensorSpec([None, None, None], tf.int64)
+    logits = tf.TensorSpec([None, None, None, 4], tf.float32)
+    update = metric.update_state
+    if mode == "graph":
+        update = in_graph(metric, input_signature=[spec, logits])
+    update(tf.constant(labels[:3]), tf.constant(scores_for(predictions[:3])))
+    update(tf.constant(labels[3:]), tf.constant(scores_for(predictions[3:])))
+    expected = case.counts(labels, predictions)
+    np.testing.assert_array_equal(counted(metric), expected)
+    assert float(metric.result()) == pytest.approx(case.score(expected), rel=1e-14)
+    assert 0 < float(metric.result()) < 1
+    assert all(tf.as_dtype(v.dtype) == tf.int64 for v in metric.variables)
+    metric.reset_state()
+    assert counted(metric).sum() == 0
+    assert float(metric.result()) == 0.0
+
+
+@each(CASES)
+def test_metrics_accept_what_mean_iou_accepts(case: Case) -> None:
+    labels, predictions = random_batch(3)
+    expected = case.counts(labels, predictions)
+    logits = scores_for(predictions)
+    for more, pair in (
+        ({}, (labels[..., None], predictions)),
+        ({}, (labels[..., None], predictions[..., None])),
+        ({}, (labels.astype("float16"), predictions.astype("uint8"))),
+        ({"sparse_y_pred": False}, (labels, tf.cast(logits, tf.bfloat16))),
+        (
+            {"sparse_y_pred": False, "axis": 1, "dtype": "float16"},
+            (labels, np.moveaxis(logits, -1, 1)),
+        ),
+        # tf.one_hot turns void labels into zeros.
+        ({"sparse_y_true": False}, (tf.one_hot(labels, 4), predictions)),
+    ):
+        metric = updated(case.make(**more), *pair)
+        np.testing.assert_array_equal(counted(metric), expected)
+        assert metric.result().dtype == tf.float32
+
+
+@each(CASES)
+def test_invalid_ids_are_reported(case: Case) -> None:
+    for side, name in enumerate(("labels", "predictions")):
+        pair = random_batch(4)
+        pair[0][0, 0, 0] = 0
+        pair[side][0, 0, 0] = 7
+        metric = updated(case.make(), *pair)
+        for read in (metric.result, metric.scores, metric.per_class):
+            with pytest.raises(ValueError, match=rf"{name} to be in .*: 1 invalid"):
+                read()
+        step = in_graph(case.make())
+        with pytest.raises(tf.errors.InvalidArgumentError, match="invalid pixels"):
+            step(*map(tf.constant, pair))
+
+
+@each(CASES)
+@pytest.mark.parametrize("shape", [(), (3,), (3, 1), (3, 12, 14), (3, 12, 14, 1)])
+def test_pixels_of_weight_zero_are_void(case: Case, shape: tuple[int, ...]) -> None:
+    labels, predictions = random_batch(5)
+    mask = np.random.default_rng(1).random(shape) < 0.7 if shape else np.array(True)
+    whole = mask.reshape(mask.shape + (1,) * (3 - mask.ndim)) if mask.ndim < 4 else mask
+    whole = np.broadcast_to(whole[..., 0] if mask.ndim == 4 else whole, labels.shape)
+    expected = case.counts(np.where(whole, labels, VOID), predictions)
+    metric = updated(case.make(), labels, predictions, mask)
+    np.testing.assert_array_equal(counted(metric), expected)
+
+
+@each(CASES)
+def test_nothing_counted_is_zero_and_none(case: Case) -> None:
+    metric = case.make()
+    labels = np.full((1, 2, 3), VOID)
+    for _ in range(2):
+        assert float(metric.result()) == 0.0
+        assert set(metric.per_class().values()) == {None}
+        metric.update_state(labels, labels * 0)
+    assert np.isnan(case.score(counted(metric)))
+
+
+@pytest.mark.parametrize(
+    ("metric", "counts", "expected"),
+    [
+        (
+            PixelAccuracy(2, dtype="float64"),
+            [[2**24 + 1, 0], [1, 2**40]],
+            (2**24 + 1 + 2**40) / (2**24 + 2 + 2**40),
+        ),
+        (
+            BoundaryIoU(1, dtype="float64"),
+            [[2**24, 2**24 + 1]],
+            2**24 / (2**24 + 1),
+        ),
+    ],
+)
+def test_scores_beyond_float32(metric: Any, counts: Any, expected: float) -> None:
+    metric.variables[0].assign(counts)
+    assert float(metric.result()) == expected < 1
+
+
+@each(CASES)
+def test_merged_parts_are_the_whole(case: Case) -> None:
+    labels, predictions = random_batch(6, 4)
+    whole, merged, *parts = (case.make() for _ in range(4))
+    whole.update_state(labels, predictions)
+    for part, at in zip(parts, (slice(1), slice(1, None)), strict=True):
+        part.update_state(labels[at], predictions[at])
+    merged.merge_state(parts)
+    np.testing.assert_array_equal(counted(merged), counted(whole))
+    assert merged.scores() == whole.scores()
+    strangers = [case.metric(5), keras.metrics.MeanIoU(4), LevelSetEnergy()]
+    for option, value in {"ratio": 0.2, "width": 2.5, "hit": 0.6}.items():
+        if option in whole.get_config():
+            strangers += [case.make(**{option: value}), MeanIoU(4)]
+    for stranger in strangers:
+        for one, other in ((merged, stranger), (stranger, merged)):
+            if not isinstance(one, keras.metrics.MeanIoU):
+                with pytest.raises(ValueError, match=r"Expected metrics of .*Received"):
+                    one.merge_state([one, other])
+    np.testing.assert_array_equal(counted(merged), counted(whole))
+
+
+def test_merge_of_confusion_metrics_keeps_invalid_pixels() -> None:
+    metric = MeanIoU(4)
+    metric.merge_state([updated(PixelAccuracy(4), [7, 1], [0, 1])])
+    np.testing.assert_array_equal(metric.confusion(), np.diag([0, 1, 0, 0]))
+    with pytest.raises(ValueError, match="1 invalid pixels"):
+        metric.result()
+
+
+# --- Properties of all functions ------------------------------------------------------
+
+
+@each(CASES)
+@quick
+@given(seed=seeds)
+def test_a_perfect_prediction_scores_one(case: Case, seed: int) -> None:
+    labels, anything = random_image(seed)
+    counts = case.counts(labels, np.where(labels == VOID, anything, labels))
+    score = case.score(counts)
+    assert np.isnan(score) if counts.sum() == 0 else score == 1
+
+
+@each(CASES)
+@quick
+@given(seed=seeds, invalid=st.integers(-3, 300))
+def test_predictions_on_void_change_nothing(
+    case: Case, seed: int, invalid: int
+) -> None:
+    labels, predictions = random_image(seed)
+    expected = case.counts(labels, predictions)
+    noisy = np.where(labels == VOID, invalid, predictions)
+    np.testing.assert_array_equal(case.counts(labels, noisy), expected)
+    metric = updated(case.make(), labels[None], noisy[None])
+    np.testing.assert_array_equal(counted(metric), expected)
+    metric.result()  # does not raise
+
+
+@each(CASES)
+@quick
+@given(seed=seeds, order=st.permutations(range(4)))
+def test_renamed_classes_rename_the_counts(
+    case: Case, seed: int, order: list[int]
+) -> None:
+    labels, predictions = random_image(seed)
+    table = np.arange(256)
+    table[:4] = order
+    expected = case.counts(labels, predictions)
+    found = case.counts(table[labels], table[predictions])
+    matrix = expected.shape == (4, 4)
+    renamed = found[np.ix_(order, order)] if matrix else found[order]
+    np.testing.assert_array_equal(renamed, expected)
+    assert case.score(found) == pytest.approx(case.score(expected), nan_ok=True)
+
+
+# --- Arguments ------------------------------------------------------------------------
+
+OPTIONS: dict[str, Any] = {
+    "name": "named",
+    "dtype": "float64",
+    "ignore_class": 7,
+    "sparse_y_true": False,
+    "sparse_y_pred": False,
+    "axis": 1,
+    "class_names": ["a", "b"],
+    "threshold": 0.25,
+}
+
+
+def every_metric() -> list[Any]:
+    """Returns each metric, with no argument at its default."""
+    return [
+        *(
+            cls(2, **OPTIONS)
+            for cls in (MeanIoU, PixelAccuracy, MeanAccuracy, FrequencyWeightedIoU)
+        ),
+        BoundaryIoU(2, ratio=0.1, **OPTIONS),
+        TrimapIoU(2, width=2.5, boundaries="void", **OPTIONS),
+        SmallObjectRecall(
+            2, max_share=0.1, hit=0.3, min_pixels=4, average="micro", **OPTIONS
+        ),
+        LevelSetEnergy(
+            True, "ahf", 0.1, 7, [1.0, 2.0], "mean", True, "named", "float64"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("metric", every_metric(), ids=lambda m: type(m).__name__)
+def test_configuration_round_trip(metric: Any) -> None:
+    written = json.dumps(keras.saving.serialize_keras_object(metric))
+    restored = keras.saving.deserialize_keras_object(json.loads(written))
+    assert type(restored) is type(metric)
+    config = metric.get_config()
+    assert restored.get_config() == config
+    arguments = set(inspect.signature(type(metric)).parameters)
+    if "options" in arguments:
+        arguments = arguments - {"options"} | OPTIONS.keys()
+    assert config.keys() == arguments
+    defaults = type(metric)(*[2] * ("num_classes" in config)).get_config()
+    same = {key for key, value in defaults.items() if value == config[key]}
+    assert same <= {"num_classes"}  # the round trip carried every argument
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_classes": 0},
+        {"num_classes": "3"},
+        {"num_classes": 1.5},
+        {"ignore_class": "255"},
+        {"ignore_class": 1.5},
+        {"class_names": 3},
+        {"class_names": ["one"]},
+        {"class_names": ["twice", "twice"], "num_classes": 2},
+        {"axis": "last"},
+        {"threshold": 0.5, "sparse_y_pred": False},
+        {"threshold": 0.5, "num_classes": 2},
+        {"threshold": "a", "num_classes": 2, "sparse_y_pred": False},
+        {"threshold": float("nan"), "num_classes": 2, "sparse_y_pred": False},
+    ],
+)
+@pytest.mark.parametrize("cls", [MeanIoU, BoundaryIoU, TrimapIoU, SmallObjectRecall])
+def test_invalid_options_raise(cls: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        cls(**{"num_classes": 3, **options})
+
+
+@pytest.mark.parametrize("in_a_graph", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "predictions", "weight"),
+    [
+        (np.full((1, 2), "a"), np.zeros((1, 2)), None),
+        (np.zeros((1, 2)), np.zeros((1, 2), complex), None),
+        (np.zeros((1, 2)), np.zeros((1, 2)), "heavy"),
+    ],
+)
+def test_values_that_are_no_numbers_raise(
+    labels: Any, predictions: Any, weight: Any, in_a_graph: bool
+) -> None:
+    for metric in (MeanIoU(2), LevelSetEnergy()):
+        if isinstance(metric, LevelSetEnergy):
+            predictions = np.stack([predictions, predictions], -1)
+        update = in_graph(metric) if in_a_graph else metric.update_state
+        with pytest.raises(ValueError, match="to hold real numbers"):
+            update(tf.constant(labels), tf.constant(predictions), weight)

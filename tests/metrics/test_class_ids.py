@@ -1,0 +1,303 @@
+"""Tests of the ids that metrics read from labels, predictions and sample weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from metric_tester import (
+    VOID,
+    in_graph,
+    random_masks,
+    scores_for,
+    sklearn_matrix,
+    updated,
+)
+
+from tf_levelset import MeanIoU, xla
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int32", "int64", "float16", "float32"]
+)
+@pytest.mark.parametrize("last_axis", [False, True])
+def test_labels_of_any_dtype_with_or_without_a_last_axis(
+    dtype: str, last_axis: bool
+) -> None:
+    void = 255 if dtype != "int8" else -1
+    labels, predictions = random_masks(1, 6)
+    typed = np.where(labels == VOID, void, labels).astype(dtype)
+    metric = MeanIoU(6, ignore_class=void, sparse_y_pred=False)
+    updated(
+        metric, typed[..., None] if last_axis else typed, scores_for(predictions, 6)
+    )
+    np.testing.assert_array_equal(
+        metric.confusion(), sklearn_matrix(labels, predictions, 6)
+    )
+
+
+def test_uint8_label_255_is_not_void_minus_one() -> None:
+    metric = updated(MeanIoU(2, ignore_class=-1), np.array([0, 255], np.uint8), [0, 0])
+    with pytest.raises(ValueError, match="1 invalid pixels"):
+        metric.result()
+
+
+def test_void_beyond_the_dtype_of_the_labels() -> None:
+    metric = MeanIoU(2, ignore_class=2**40)
+    metric.update_state(np.array([0, 1], np.int32), [0, 1])
+    metric.update_state(np.array([0, 2**40], np.int64), [0, 1])
+    np.testing.assert_array_equal(metric.confusion(), [[2, 0], [0, 1]])
+
+
+def test_wide_labels_do_not_wrap_into_classes() -> None:
+    metric = updated(MeanIoU(2), np.array([2**32, 2**40 + 1]), np.array([0, 1]))
+    assert metric.confusion().sum() == 0
+    with pytest.raises(ValueError, match="2 invalid pixels"):
+        metric.result()
+
+
+def test_bounds_that_bfloat16_does_not_hold() -> None:
+    # In bfloat16, 257 equals 256 and 459 equals 460.
+    metric = MeanIoU(257, ignore_class=459)
+    metric.update_state(tf.constant([256, 460], tf.bfloat16), [256, 0])
+    assert metric.confusion()[256, 256] == 1
+    with pytest.raises(ValueError, match=r"labels.* 1 invalid pixels"):
+        metric.result()
+
+
+def test_volumes_and_channels_first() -> None:
+    labels, predictions = random_masks(4, 6, (2, 3, 4, 5))
+    expected = sklearn_matrix(labels, predictions, 6)
+    scores = scores_for(predictions, 6)
+    for axis in (-1, 1):
+        metric = MeanIoU(6, ignore_class=VOID, sparse_y_pred=False, axis=axis)
+        updated(metric, labels, np.moveaxis(scores, -1, axis))
+        np.testing.assert_array_equal(metric.confusion(), expected)
+
+
+@pytest.mark.parametrize("void", [-2, -1, 255])
+def test_one_hot_labels_that_are_no_number_are_not_void(void: int) -> None:
+    labels = np.array([[[1, 0], [np.nan, 0]]], np.float32)
+    metric = MeanIoU(2, ignore_class=void, sparse_y_true=False)
+    metric.update_state(labels, np.array([[0, 0]]))
+    with pytest.raises(ValueError, match="labels"):
+        metric.result()
+
+
+def test_one_hot_labels_with_a_channel_of_void() -> None:
+    metric = MeanIoU(2, sparse_y_true=False, ignore_class=2)
+    # The fourth vector is zeros, which are void as well.
+    metric.update_state(tf.one_hot([0, 1, 2, 3], 3), [0, 1, 1, 0])
+    np.testing.assert_array_equal(metric.confusion(), np.eye(2, dtype=np.int64))
+    assert float(metric.result()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"), [(0.5, [[0, 0], [1, 1]]), (0.0, [[0, 0], [0, 2]])]
+)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_threshold_of_one_channel(
+    threshold: float, expected: list[list[int]], dtype: str
+) -> None:
+    metric = MeanIoU(2, sparse_y_pred=False, threshold=threshold)
+    metric.update_state(np.array([[[1], [1]]]), np.array([[[0.7], [0.3]]], dtype))
+    np.testing.assert_array_equal(metric.confusion(), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "message"),
+    [
+        ({}, (1, 2, 2, 1), "`threshold` for one channel"),
+        ({"threshold": 0.5}, (1, 2, 2, 2), "to have one channel"),
+        ({"axis": 4}, (1, 2, 2, 2), "Expected `axis`"),
+    ],
+)
+def test_channels_that_do_not_fit(
+    options: dict[str, Any], shape: tuple[int, ...], message: str
+) -> None:
+    metric = MeanIoU(2, sparse_y_pred=False, **options)
+    with pytest.raises(ValueError, match=message):
+        metric.update_state(np.zeros((1, 2, 2)), np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions"),
+    [
+        ((2, 4, 3), (2, 3, 4)),  # as many pixels, and Keras flattens
+        ((2, 4, 3), (2, 4, 4)),
+        ((1, 4, 3), (2, 4, 3)),  # would broadcast
+        ((2, 4, 3, 2), (2, 4, 3)),
+    ],
+)
+def test_shapes_that_differ(
+    labels: tuple[int, ...], predictions: tuple[int, ...]
+) -> None:
+    metric = MeanIoU(2)
+    args = tf.zeros(labels), tf.zeros(predictions)
+    message = r"Expected labels and predictions.*Received: "
+    with pytest.raises(ValueError, match=message):
+        metric.update_state(*args)
+    with pytest.raises(ValueError, match=message):
+        in_graph(metric).get_concrete_function(*args)
+
+
+def test_shapes_known_only_at_run_time() -> None:
+    metric = MeanIoU(6, ignore_class=VOID)
+    spec = tf.TensorSpec([None, None, None], tf.int64)
+    update = in_graph(metric, input_signature=[spec, spec])
+    labels, predictions = random_masks(6, 6)
+    update(labels, predictions)
+    expected = sklearn_matrix(labels, predictions, 6)
+    np.testing.assert_array_equal(metric.confusion(), expected)
+    for other in (labels[:1], labels.swapaxes(1, 2)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="same shape"):
+            update(other, predictions)
+    np.testing.assert_array_equal(metric.confusion(), expected)
+
+
+# --- Invalid pixels -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        (
+            [0, 9, -1],
+            [0, 0, 0],
+            r"labels to be in \[0, 3\) or `ignore_class` \(255\)\."
+            r" Received: 2 invalid pixels$",
+        ),
+        ([0, 1, 1], [3, 255, 1], r"^Expected predictions .* \[0, 3\).*Received: 2"),
+        ([9, 1, 1], [0, 1, -1], r"labels.*Received: 1 .*predictions.*Received: 1"),
+        ([0.5, 1.0, np.nan], [0, 1, 1], r"labels.*Received: 2"),
+        ([0, 1, 1], [0.7, 1.0, np.inf], r"predictions.*Received: 2"),
+    ],
+)
+def test_invalid_ids_raise(labels: Any, predictions: Any, message: str) -> None:
+    metric = updated(MeanIoU(3, ignore_class=VOID), labels, predictions)
+    for read in (metric.result, metric.scores, metric.per_class):
+        with pytest.raises(ValueError, match=message):
+            read()
+    tensors = tf.constant(labels), tf.constant(predictions)
+    graph = in_graph(MeanIoU(3, ignore_class=VOID))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="invalid pixels"):
+        graph(*tensors)
+    compiled = in_graph(MeanIoU(3, ignore_class=VOID), jit_compile=True)
+    assert np.isnan(compiled(*tensors))
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scores_that_are_not_finite_are_invalid(value: float, channels: int) -> None:
+    metric = MeanIoU(
+        2 if channels == 1 else 3,
+        ignore_class=VOID,
+        sparse_y_pred=False,
+        threshold=0.5 if channels == 1 else None,
+    )
+    scores = np.zeros((3, channels), np.float32)
+    scores[:2, -1] = value
+    metric.update_state([0, VOID, 0], scores)
+    assert metric.confusion().sum() == 1
+    with pytest.raises(ValueError, match=r"finite scores. Received: 1 invalid"):
+        metric.result()
+
+
+def test_scores_of_more_classes_than_there_are() -> None:
+    metric = MeanIoU(2, sparse_y_pred=False)
+    metric.update_state([0, 1], [[1, 0, 0], [0, 0, 1]])
+    with pytest.raises(ValueError, match=r"predictions.*Received: 1 invalid"):
+        metric.result()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_compiled_argmax_is_the_argmax(
+    dtype: str, axis: int, jit_compile: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, _ = random_masks(3, 6, (2, 20, 30))
+    # Few values, hence many ties, and scores of each type that are not finite.
+    rng = np.random.default_rng(0)
+    scores = rng.integers(-2, 3, (2, 20, 30, 6)).astype(dtype)
+    for value in (np.nan, np.inf, -np.inf):
+        scores[rng.random(scores.shape) < 0.01] = value
+    moved = np.moveaxis(scores, -1, axis)
+    options: dict[str, Any] = {"ignore_class": VOID, "sparse_y_pred": False}
+    plain = updated(MeanIoU(6, axis=axis, **options), labels, moved)
+    monkeypatch.setattr(xla, "on_cpu", lambda: True)
+    monkeypatch.setattr(xla, "MANY_PIXELS", 1)
+    metric = MeanIoU(6, axis=axis, **options)
+    shapes = [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in (labels, moved)]
+
+    @tf.function(input_signature=shapes, jit_compile=jit_compile, autograph=False)
+    def update(labels: tf.Tensor, scores: tf.Tensor) -> None:
+        metric.update_state(labels, scores)
+
+    # The compiled function is called from the graph, and TensorFlow's argmax is not.
+    graph = update.get_concrete_function().graph.as_graph_def(add_shapes=False)
+    operations = {node.op for node in graph.node}
+    assert "ArgMax" not in operations
+    assert operations & {"PartitionedCall", "StatefulPartitionedCall"}
+    for i in range(2):
+        update(labels[i : i + 1], moved[i : i + 1])
+    for ours, expected in zip(metric.variables, plain.variables, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    valid = (labels != VOID) & np.isfinite(scores).all(-1)
+    np.testing.assert_array_equal(
+        metric.confusion(),
+        sklearn_matrix(np.where(valid, labels, VOID), scores.argmax(-1), 6),
+    )
+    assert 0 < valid.sum() < (labels != VOID).sum()
+
+
+# --- Sample weights -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (2,), (2, 1), (2, 5), (2, 5, 4), (2, 5, 4, 1), (2, 1, 1)]
+)
+@pytest.mark.parametrize("dtype", ["bool", "int32", "float32", "float16"])
+def test_masks_align_from_the_batch_axis_on(shape: tuple[int, ...], dtype: str) -> None:
+    labels, predictions = random_masks(7, 6)
+    mask = np.random.default_rng(0).integers(0, 2, shape) if shape else np.array(1)
+    rest = 3 - len(shape)
+    whole = np.broadcast_to(
+        mask.reshape(shape + (1,) * rest if rest >= 0 else shape[:-1]), labels.shape
+    )
+    expected = sklearn_matrix(np.where(whole == 1, labels, VOID), predictions, 6)
+    metric = MeanIoU(6, ignore_class=VOID)
+    metric.update_state(labels, predictions, mask.astype(dtype))
+    np.testing.assert_array_equal(metric.confusion(), expected)
+
+
+def test_a_batch_as_wide_as_large_is_masked_by_image() -> None:
+    # (B,) against (B, B, B): aligned from the right it would mask columns.
+    labels = np.zeros((2, 2, 2), int)
+    labels[1] = 1
+    metric = updated(MeanIoU(2), labels, labels, np.array([1, 0]))
+    np.testing.assert_array_equal(metric.confusion(), [[4, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("weight", [0.5, 2, -1, np.nan])
+def test_fractional_weights_are_refused(weight: float) -> None:
+    args = np.array([[0, 1]]), np.array([[0, 1]]), np.array([[1, weight]])
+    metric = MeanIoU(2)
+    with pytest.raises(ValueError, match="Expected sample weights to be 0 or 1"):
+        metric.update_state(*args)
+    assert metric.confusion().sum() == 0
+    tensors = [tf.constant(arg) for arg in args]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="weights to be 0 or 1"):
+        in_graph(metric)(*tensors)
+    assert np.isnan(in_graph(metric, jit_compile=True)(*tensors))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (2, 5, 4, 2), (1, 2, 5, 4)])
+def test_weights_of_another_shape(shape: tuple[int, ...]) -> None:
+    labels, predictions = random_masks(8, 6)
+    with pytest.raises(ValueError, match="Expected `sample_weight`"):
+        MeanIoU(6, ignore_class=VOID).update_state(labels, predictions, np.ones(shape))

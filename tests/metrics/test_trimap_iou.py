@@ -1,0 +1,153 @@
+"""Tests of trimap IoU against brute force, SciPy and TensorFlow Addons."""
+
+from __future__ import annotations
+
+import doctest
+import math
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+import scipy.ndimage
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metric_tester import BOUNDARIES, VOID, camvid_pair, random_image, real_labels
+
+from tf_levelset import TrimapIoU
+from tf_levelset.metrics import trimap_iou
+from tf_levelset.metrics.confusion import confusion_matrix
+from tf_levelset.metrics.trimap_iou import trimap_confusions
+
+WIDTHS = (3, 1, math.sqrt(5), 2.5, 1)  # in no order, and one twice
+
+
+def test_docstring_examples() -> None:
+    found = doctest.testmod(trimap_iou)
+    assert found.attempted > 6
+    assert found.failed == 0
+
+
+@settings(max_examples=25, deadline=None, database=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(BOUNDARIES))
+def test_trimap_is_brute_force(seed: int, boundaries: str) -> None:
+    labels, predictions = random_image(seed)
+    found = trimap_confusions(labels, predictions, 4, WIDTHS, VOID, boundaries)
+    assert found.dtype == np.int64
+    for width, matrix in zip(WIDTHS, found, strict=True):
+        expected = oracles.trimap_confusion(labels, predictions, 4, width, boundaries)
+        np.testing.assert_array_equal(matrix, expected)
+
+
+@pytest.mark.parametrize("boundaries", BOUNDARIES)
+def test_a_width_includes_its_own_distance(boundaries: str) -> None:
+    # All distances there are in an image of 30×30, and the next float below each.
+    labels = np.zeros((30, 30), int)
+    labels[0, 0] = 1 if boundaries == "class" else VOID
+    rows, columns = np.indices(labels.shape)
+    exact = np.sqrt(rows**2 + columns**2)
+    distances = np.unique(exact)[1:].tolist()
+    below = np.nextafter(distances, 0).tolist()
+    found = trimap_confusions(
+        labels, labels * 0, 2, distances + below, VOID, boundaries
+    )
+    holding = found[:, 0].sum(axis=-1)
+    expected = [(exact <= d).sum() - 1 for d in distances]
+    np.testing.assert_array_equal(holding[: len(distances)], expected)
+    np.testing.assert_array_equal(holding[len(distances) :], [0, *expected[:-1]])
+
+
+@pytest.mark.parametrize("widths", [(1, 20.5, 100, 128), (1, 20.5, 300, 1024)])
+@pytest.mark.parametrize("boundaries", BOUNDARIES)
+def test_trimap_of_a_large_image(boundaries: str, widths: tuple[float, ...]) -> None:
+    labels = np.zeros((900, 1200), np.uint8)
+    labels[3, 7], labels[880, 40], labels[10, 1190] = 1, VOID, 2
+    other = {"all": labels != 0, "class": (labels == 1) | (labels == 2)}
+    zeros = other.get(boundaries, labels == VOID)
+    rows, columns = np.indices(labels.shape)
+    squares = [(rows - r) ** 2 + (columns - c) ** 2 for r, c in np.argwhere(zeros)]
+    exact = np.sqrt(np.min(squares, axis=0))
+    found = trimap_confusions(labels, labels * 0, 3, widths, VOID, boundaries)
+    expected = [((exact <= width) & (labels == 0)).sum() for width in widths]
+    np.testing.assert_array_equal(found[:, 0, 0], expected)
+    assert 0 < expected[0] < expected[1] < expected[2] < expected[3]
+
+
+def test_distances_across_void() -> None:
+    labels = [[0, 0, VOID, VOID, VOID, 1, 1]]
+    seen = {"all": [2, 4, 4, 4], "class": [0, 0, 2, 4], "void": [2, 4, 4, 4]}
+    for boundaries, expected in seen.items():
+        found = trimap_confusions(
+            labels, [[0] * 7], 2, [1, 2, 4, 5], VOID, boundaries=boundaries
+        )
+        assert found.sum(axis=(1, 2)).tolist() == expected
+
+
+@pytest.mark.parametrize("boundaries", BOUNDARIES)
+@pytest.mark.parametrize("label", [0, VOID])
+def test_an_image_of_one_label_has_no_band(boundaries: str, label: int) -> None:
+    labels = np.full((5, 6), label)
+    assert trimap_confusions(labels, labels * 0, 2, [9], VOID, boundaries).sum() == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("boundaries", BOUNDARIES)
+def test_trimap_equals_a_band_made_with_addons(tfa: Any, boundaries: str) -> None:
+    for seed in range(12):
+        labels, predictions = random_image(seed)
+        distances = np.full(labels.shape, np.inf)
+        for index in np.unique(labels[labels != VOID]):
+            inside = labels == index
+            same = {
+                "all": inside,
+                "class": inside | (labels == VOID),
+                "void": labels != VOID,
+            }[boundaries]
+            if same.all():
+                continue
+            image = tf.constant(same[..., None], tf.uint8) * 255
+            transformed = tfa.image.euclidean_dist_transform(image)[..., 0].numpy()
+            distances[inside] = transformed[inside]
+        # Half of the gap between 2 and √5 is more than the error of float32.
+        for width in (1.1, 2.1, 3.05):
+            found = trimap_confusions(labels, predictions, 4, [width], VOID, boundaries)
+            near = np.where(distances <= width, labels, VOID)
+            expected = confusion_matrix(near, predictions, 4, VOID)
+            np.testing.assert_array_equal(found[0], expected)
+
+
+def test_boundaries_of_void_require_void() -> None:
+    with pytest.raises(ValueError, match="Expected `ignore_class`"):
+        trimap_confusions([[0]], [[0]], 2, [1], None, "void")
+    with pytest.raises(ValueError, match="Expected `ignore_class`"):
+        TrimapIoU(2, boundaries="void")
+
+
+def test_camvid_labels() -> None:
+    labels, predictions = camvid_pair()
+    distances = np.full(labels.shape, np.inf)
+    for index in range(11):
+        inside = labels == index
+        if inside.any():
+            exact = scipy.ndimage.distance_transform_edt(inside)
+            distances[inside] = exact[inside]
+    found = trimap_confusions(labels, predictions, 11, (1, 5, 10), 11)
+    for width, matrix in zip((1, 5, 10), found, strict=True):
+        near = np.where(distances <= width, labels, 11)
+        expected = confusion_matrix(near, predictions, 11, 11)
+        np.testing.assert_array_equal(matrix, expected)
+
+
+def test_voc_labels_near_void() -> None:
+    near_void = 0
+    for labels in real_labels("voc_sample/SegmentationClass", 3):
+        predictions = np.where(labels == VOID, 0, np.roll(labels, 4, axis=1) % 21)
+        found = trimap_confusions(labels, predictions, 21, [3], VOID, "void")
+        exact = scipy.ndimage.distance_transform_edt(labels != VOID)
+        near = np.where(exact <= 3, labels, VOID)
+        near = near if (labels == VOID).any() else np.full_like(labels, VOID)
+        expected = confusion_matrix(near, predictions, 21, VOID)
+        np.testing.assert_array_equal(found[0], expected)
+        near_void += found.sum()
+    assert near_void > 0
