@@ -176,7 +176,7 @@ def test_options_of_all_functions(case: Case, options: dict[str, Any]) -> None:
         case.metric(**options)
 
 
-NOT_POSITIVE = (0, -1, math.nan, "a", None, 1j, {})
+NOT_POSITIVE: tuple[Any, ...] = (0, -1, math.nan, "a", None, 1j, {})
 INVALID = [
     *((boundary_counts, BoundaryIoU, "ratio", v) for v in (*NOT_POSITIVE, math.inf)),
     *(
