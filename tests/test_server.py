@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from serving_client import mask_over_rest
 
-from examples.serving_client import mask_over_rest
 from reliability import serving_requests as trial
 from reliability.serving import exported, publish
 from tf_levelset.export.versions import NewestVersion, Version
@@ -255,7 +255,7 @@ def test_the_client_of_tensorflow_serving_is_answered(
     # As a program.
     image, mask = tmp_path / "image.png", tmp_path / "mask.png"
     image.write_bytes(content)
-    program = Path(__file__).parent.parent / "examples/serving_client.py"
+    program = Path(__file__).parent.parent / "docs/examples/serving_client.py"
     command = [sys.executable, program, image, mask, "--rest", rest]
     subprocess.run(list(map(str, command)), check=True)
     np.testing.assert_array_equal(np.array(Image.open(mask)), expected)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from serving_client import mask_over_grpc
 
-from examples.serving_client import mask_over_grpc
 from tf_levelset.export.saved_model import export
 from tf_levelset.models import create_model
 

@@ -1,7 +1,7 @@
 """Asks TensorFlow Serving for the mask of a picture, over REST or gRPC.
 
-    python examples/serving_client.py picture.jpg mask.png
-    python examples/serving_client.py picture.jpg mask.png --grpc localhost:8500
+    python docs/examples/serving_client.py picture.jpg mask.png
+    python docs/examples/serving_client.py picture.jpg mask.png --grpc localhost:8500
 
 REST needs nothing but NumPy and Pillow; gRPC needs tensorflow-serving-api.
 """
