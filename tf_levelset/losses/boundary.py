@@ -26,7 +26,7 @@ def signed_distances(classes: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns the signed distances to the boundaries of an image's classes, in pixels.
 
     Args:
-        classes: integers (…) with any number of axes; negative on void.
+        classes: Integers (…) with any number of axes; negative on void.
         num_classes: C.
 
     Returns:
@@ -74,16 +74,14 @@ class BoundaryLoss(SegmentationLoss):
     that built it.
 
     Args:
-        normalize: whether to divide the distances, which are in pixels, by the diagonal
+        normalize: Whether to divide the distances, which are in pixels, by the diagonal
             √(H² + W²) of the image, so that the loss does not depend on the resolution.
-        classes: classes to average over: "present" in the image, "all", or class ids. A
+        classes: Classes to average over: "present" in the image, "all", or class ids. A
             class that is absent from an image, or fills it, has no boundary and adds 0.
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels, which are neither inside nor outside.
+        from_logits: Whether y_pred holds logits rather than probabilities.
+        ignore_class: Label of void pixels, which are neither inside nor outside.
         class_weight: C numbers. They multiply the terms of the mean over classes.
-        reduction: as in Keras.
-        name: name of the loss.
-        dtype: dtype of the computation.
+        reduction, name, dtype: As in `keras.losses.Loss`.
 
     The call arguments and errors are those of `SegmentationLoss`.
 

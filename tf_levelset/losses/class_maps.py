@@ -10,20 +10,15 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from tf_levelset import xla
 from tf_levelset.checks import expect, is_whole
 from tf_levelset.labels import Labels
 from tf_levelset.losses.base import rows
-from tf_levelset.scores import softmax_gradient
 
 Classes = str | Sequence[int]
 """The classes that a loss averages over: "present", "all", or a list of class ids."""
 
 VOID = -1
 """The id of void pixels in maps of class ids."""
-
-softmax = xla.fused(lambda scores: tf.nn.softmax(scores))
-gradient_of_logits = xla.fused(softmax_gradient)
 
 
 def flat_classes(labels: Labels) -> tf.Tensor:
@@ -65,7 +60,7 @@ def class_shares(
     """Returns the factor of each class in the mean over classes.
 
     Args:
-        counts: floating (R, C), the number of valid pixels of each class.
+        counts: Floating (R, C), the number of valid pixels of each class.
         classes: "present", "all", or class ids.
         class_weight: C numbers that multiply the factors, or None.
 

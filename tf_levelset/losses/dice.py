@@ -19,7 +19,6 @@ from tf_levelset.losses.class_maps import (
     flat_classes,
     own_class,
     pixel_shares,
-    softmax,
 )
 from tf_levelset.scores import softmax_gradient
 
@@ -30,7 +29,7 @@ def dice(overlap: tf.Tensor, total: tf.Tensor, smooth: float) -> tf.Tensor:
     Args:
         overlap: Σ P G, (R, C).
         total: Σ P + Σ G, or Σ P² + Σ G², (R, C).
-        smooth: number that is added to the numerator and to the denominator.
+        smooth: Number that is added to the numerator and to the denominator.
 
     Returns:
         (2 Σ P G + s) / (total + s), (R, C). It is 1 where the denominator is zero.
@@ -50,8 +49,8 @@ def class_sums(
     Args:
         scores: (R, M, C).
         classes: int32 (R, M), −1 on void.
-        squared: whether P is squared in the second sum.
-        from_logits: whether the scores are logits.
+        squared: Whether P is squared in the second sum.
+        from_logits: Whether the scores are logits.
 
     Returns:
         Two tensors (R, C).
@@ -61,7 +60,7 @@ def class_sums(
     def sums(
         scores: tf.Tensor,
     ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
-        probabilities = softmax(scores) if from_logits else scores
+        probabilities = _softmax(scores) if from_logits else scores
 
         def gradient(of_overlap: tf.Tensor, of_predicted: tf.Tensor) -> tf.Tensor:
             return _class_sums_gradient(
@@ -72,6 +71,11 @@ def class_sums(
 
     overlap, predicted = sums(scores)
     return overlap, predicted
+
+
+@xla.fused
+def _softmax(scores: tf.Tensor) -> tf.Tensor:
+    return tf.nn.softmax(scores)
 
 
 def _class_sums(
@@ -126,20 +130,18 @@ class DiceLoss(SegmentationLoss):
     The loss is shared out evenly among those pixels.
 
     Args:
-        squared: whether the denominator holds Σ P² + Σ G², as in Milletari et al.,
+        squared: Whether the denominator holds Σ P² + Σ G², as in Milletari et al.,
             rather than Σ P + Σ G.
         smooth: s, zero or more. With 0, a class that is absent and has no predicted
             probability costs 0, and one that is absent costs 1 as soon as it has any.
-        per_image: whether to compute the sums over each image and average the loss over
+        per_image: Whether to compute the sums over each image and average the loss over
             the images. Otherwise the sums are over the batch.
-        classes: classes to average over: "present" in the image (or batch), "all", or
+        classes: Classes to average over: "present" in the image (or batch), "all", or
             class ids, such as [1] for the foreground of a binary task.
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels.
+        from_logits: Whether y_pred holds logits rather than probabilities.
+        ignore_class: Label of void pixels.
         class_weight: C numbers. They multiply the terms of the mean over classes.
-        reduction: as in Keras.
-        name: name of the loss.
-        dtype: dtype of the computation.
+        reduction, name, dtype: As in `keras.losses.Loss`.
 
     The call arguments and errors are those of `SegmentationLoss`. With
     `per_image=False`, each replica of distributed training has sums of its own.

@@ -17,7 +17,7 @@ def focal_factor(losses: tf.Tensor, gamma: float) -> tf.Tensor:
     """Returns (1 − p)^γ, the focal loss's factor (Lin et al. 2017, Eq. 4).
 
     Args:
-        losses: cross-entropies −log p, of any shape.
+        losses: Cross-entropies −log p, of any shape.
         gamma: γ, zero or more.
 
     Returns:
@@ -38,18 +38,17 @@ class FocalLoss(SegmentationLoss):
     that the pixels with the largest errors have no gradient.
 
     Args:
-        gamma: focusing parameter γ, zero or more. The larger it is, the less the pixels
+        gamma: Focusing parameter γ, zero or more. The larger it is, the less the pixels
             count that are classified well. With 0 the loss is α times the
             cross-entropy.
-        alpha: positive factor α of the whole loss. For one α per class, use
+        alpha: Positive factor α of the whole loss. For one α per class, use
             `class_weight`.
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels.
+        from_logits: Whether y_pred holds logits rather than probabilities.
+        ignore_class: Label of void pixels.
         class_weight: C numbers. Each multiplies the losses of the pixels of its class.
-        reduction: as in Keras. With "sum" and "none", which are not means, the loss of
+        reduction: As in Keras. With "sum" and "none", which are not means, the loss of
             each pixel is left as it is.
-        name: name of the loss.
-        dtype: dtype of the computation.
+        name, dtype: As in `keras.losses.Loss`.
 
     The call arguments and errors are those of `SegmentationLoss`. In distributed
     training the mean is over the valid pixels of all replicas.

@@ -67,7 +67,7 @@ def merged_logits_cost(
     Args:
         logits: (B, H, W, C), finite.
         classes: int32 (B, H, W), −1 on void.
-        windows: the windows over which the logits are merged.
+        windows: The windows over which the logits are merged.
 
     Returns:
         (B, H', W'). The value has no meaning where the centre is void.
@@ -97,7 +97,7 @@ def merged_probabilities_cost(
     Args:
         losses: (B, H, W), the cross-entropies of the pixels.
         classes: int32 (B, H, W), −1 on void.
-        windows: the windows over which the probabilities are merged.
+        windows: The windows over which the probabilities are merged.
 
     Returns:
         (B, H', W'). The value has no meaning where the centre is void.
@@ -119,7 +119,7 @@ def power_mean_weights(costs: tf.Tensor, valid: tf.Tensor, k: float) -> tf.Tenso
     Args:
         costs: ε (R, M), zero or more, and zero where not valid. Each row has a mean.
         valid: bool (R, M).
-        k: exponent, 1 or more.
+        k: Exponent, 1 or more.
 
     Returns:
         (R, M), without a gradient.
@@ -149,21 +149,19 @@ class LocallyAdaptiveLoss(SegmentationLoss):
     taken.
 
     Args:
-        patch_size: odd width of the window in pixels.
-        stride: distance between centres in pixels. The first pixel is a centre.
-        sigma: positive σ in pixels.
-        k: exponent of the power mean, 1 or more. The larger it is, the more the patches
+        patch_size: Odd width of the window in pixels.
+        stride: Distance between centres in pixels. The first pixel is a centre.
+        sigma: Positive σ in pixels.
+        k: Exponent of the power mean, 1 or more. The larger it is, the more the patches
             with the highest costs weigh.
         merge: "logits" or "probabilities". If y_pred holds probabilities, their
             logarithms serve as logits.
-        per_image: whether to take the power mean over each image and average over the
+        per_image: Whether to take the power mean over each image and average over the
             images. Otherwise it is taken over the batch, as in the paper.
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels. They are neither centres nor merged.
+        from_logits: Whether y_pred holds logits rather than probabilities.
+        ignore_class: Label of void pixels. They are neither centres nor merged.
         class_weight: C numbers. They multiply the costs ε before the power mean.
-        reduction: as in Keras.
-        name: name of the loss.
-        dtype: dtype of the computation.
+        reduction, name, dtype: As in `keras.losses.Loss`.
 
     The call arguments and errors are those of `SegmentationLoss`, but only images
     (B, H, W) are accepted. The sample weight of a pixel multiplies the patch that is

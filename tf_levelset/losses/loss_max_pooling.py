@@ -28,7 +28,7 @@ def max_pooling_weights(
         losses: (R, M), zero or more, and zero where not valid. Each row is pooled.
         valid: bool (R, M).
         ratio: m = ⌊ratio · number of valid pixels⌋, but at least 1.
-        p: exponent of the norm.
+        p: Exponent of the norm.
 
     Returns:
         Weights (R, M) in the dtype of the losses, zero where the loss is zero. They
@@ -68,18 +68,16 @@ class LossMaxPooling(SegmentationLoss):
     maximum, the gradient is that of Σ w ℓ with w held fixed.
 
     Args:
-        ratio: in (0, 1], the smallest share of the pixels that bears the weight. If m
+        ratio: In (0, 1], the smallest share of the pixels that bears the weight. If m
             is 0 or 1, the second bound has no effect.
-        p: exponent of the norm, above 1 and finite. The closer it is to 1, the more the
+        p: Exponent of the norm, above 1 and finite. The closer it is to 1, the more the
             pixels with the largest losses weigh.
-        per_image: whether to pool over each image and average over the images, as in
+        per_image: Whether to pool over each image and average over the images, as in
             the paper. Otherwise the loss pools over the batch, as public ports do.
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels, which n does not count.
+        from_logits: Whether y_pred holds logits rather than probabilities.
+        ignore_class: Label of void pixels, which n does not count.
         class_weight: C numbers. They multiply the cross-entropies before pooling.
-        reduction: as in Keras.
-        name: name of the loss.
-        dtype: dtype of the computation.
+        reduction, name, dtype: As in `keras.losses.Loss`.
 
     The call arguments and errors are those of `SegmentationLoss`. With
     `per_image=False`, each replica of distributed training pools over its own batch.

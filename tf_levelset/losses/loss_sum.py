@@ -19,11 +19,11 @@ class LossSum(SegmentationLoss):
     """Weighted sum of losses, such as cross-entropy plus Dice.
 
     Args:
-        losses: one or more losses of this package. They must have the same
+        losses: One or more losses of this package. They must have the same
             `from_logits`, `ignore_class` and `reduction`, which the sum takes over.
-        weights: a finite number of zero or more for each loss. The default is 1.
-        name: name of the loss.
-        dtype: dtype of the sum. Each loss computes in its own dtype.
+        weights: A finite number of zero or more for each loss. The default is 1.
+        name: Name of the loss.
+        dtype: Dtype of the sum. Each loss computes in its own dtype.
 
     The call arguments and errors are those of `SegmentationLoss`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,9 +20,7 @@ from tf_levelset.losses.class_maps import (
     class_shares,
     flat_classes,
     own_class,
-    softmax,
 )
-from tf_levelset.scores import softmax_gradient
 
 
 def lovasz_terms(
@@ -34,65 +32,41 @@ def lovasz_terms(
         scores: (R, M, C).
         classes: int32 (R, M), −1 on void.
         shares: (R, C), the factor of each class.
-        from_logits: whether the scores are logits.
+        from_logits: Whether the scores are logits.
 
     Returns:
         (R, M), zero on void. The gradient holds the order of the errors fixed.
     """
-
-    @tf.custom_gradient
-    def terms(
-        scores: tf.Tensor,
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        probabilities = softmax(scores) if from_logits else scores
-        errors = _errors_by_class(probabilities, classes)
-        if xla.in_xla() or not xla.on_cpu():
-            steps = jaccard_steps(errors, classes)
-        else:
-            steps = numpy_jaccard_steps(errors, classes, shares > 0)
-        weights = tf.transpose(steps * shares[..., tf.newaxis], [0, 2, 1])
-
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return _lovasz_gradient(
-                probabilities, classes, weights, upstream, from_logits
-            )
-
-        return _weighted_errors(probabilities, classes, weights), gradient
-
-    return terms(scores)
+    errors = tf.stop_gradient(_errors_by_class(scores, classes, from_logits))
+    if xla.in_xla() or not xla.on_cpu():
+        steps = jaccard_steps(errors, classes)
+    else:
+        steps = numpy_jaccard_steps(errors, classes, shares > 0)
+    weights = tf.stop_gradient(steps) * shares[..., tf.newaxis]
+    return _weighted_errors(scores, classes, weights, from_logits)
 
 
-def _errors(probabilities: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+def _errors(scores: tf.Tensor, classes: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Returns 1 − P on a class's pixels and P on the others, (R, M, C)."""
-    own = own_class(classes, probabilities)
-    return tf.where(own, 1 - probabilities, probabilities)
+    probabilities = tf.nn.softmax(scores) if from_logits else scores
+    return tf.where(own_class(classes, scores), 1 - probabilities, probabilities)
 
 
 @xla.fused
-def _errors_by_class(probabilities: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    return tf.transpose(_errors(probabilities, classes), [0, 2, 1])
+def _errors_by_class(
+    scores: tf.Tensor, classes: tf.Tensor, from_logits: bool
+) -> tf.Tensor:
+    return tf.transpose(_errors(scores, classes, from_logits), [0, 2, 1])
 
 
-@xla.fused
+@xla.fused_with_gradient
 def _weighted_errors(
-    probabilities: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor
+    scores: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor, from_logits: bool
 ) -> tf.Tensor:
-    terms = tf.reduce_sum(weights * _errors(probabilities, classes), axis=-1)
+    """Returns Σ_c w e of each pixel, (R, M); the weights are (R, C, M)."""
+    errors = _errors(scores, classes, from_logits)
+    terms = tf.reduce_sum(tf.transpose(weights, [0, 2, 1]) * errors, axis=-1)
     return tf.where(classes >= 0, terms, 0)
-
-
-@xla.fused
-def _lovasz_gradient(
-    probabilities: tf.Tensor,
-    classes: tf.Tensor,
-    weights: tf.Tensor,
-    upstream: tf.Tensor,
-    from_logits: bool,
-) -> tf.Tensor:
-    upstream = tf.where(classes >= 0, upstream, 0)[..., tf.newaxis]
-    own = own_class(classes, probabilities)
-    slopes = upstream * tf.where(own, -weights, weights)
-    return softmax_gradient(probabilities, slopes) if from_logits else slopes
 
 
 def jaccard_steps(errors: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
@@ -219,17 +193,15 @@ class LovaszSoftmaxLoss(SegmentationLoss):
     then runs only in the Python process that built it.
 
     Args:
-        per_image: whether to compute the index over each image and average the loss
+        per_image: Whether to compute the index over each image and average the loss
             over the images. Otherwise it is computed over the batch, as in the authors'
             code.
-        classes: classes to average over: "present" in the image (or batch), "all", or
+        classes: Classes to average over: "present" in the image (or batch), "all", or
             class ids. A class that is absent costs its largest error.
-        from_logits: whether y_pred holds logits rather than probabilities.
-        ignore_class: label of void pixels.
+        from_logits: Whether y_pred holds logits rather than probabilities.
+        ignore_class: Label of void pixels.
         class_weight: C numbers. They multiply the terms of the mean over classes.
-        reduction: as in Keras.
-        name: name of the loss.
-        dtype: dtype of the computation.
+        reduction, name, dtype: As in `keras.losses.Loss`.
 
     The call arguments and errors are those of `SegmentationLoss`. With
     `per_image=False`, each replica of distributed training has an index of its own.
