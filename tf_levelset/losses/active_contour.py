@@ -73,9 +73,11 @@ def _squared_lengths(probabilities: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
 
 def _next(values: tf.Tensor, axis: int) -> tf.Tensor:
     """Returns the value of the next pixel along an axis, zero beyond the border."""
-    part = values[(*[slice(None)] * axis, slice(1, None))]
+    from_second = (*[slice(None)] * axis, slice(1, None))
     margins = [[0, int(i == axis)] for i in range(values.shape.rank)]
-    return tf.pad(part, margins, constant_values=tf.cast(0, values.dtype))
+    return tf.pad(
+        values[from_second], margins, constant_values=tf.cast(0, values.dtype)
+    )
 
 
 @compat.register

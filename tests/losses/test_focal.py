@@ -1,0 +1,69 @@
+"""The focal loss against its formula and Keras' implementation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from loss_tester import (
+    CLASSES,
+    INFINITY,
+    NAN,
+    VOID,
+    WEIGHTS,
+    LossTester,
+    batch,
+    check_weighted_gradient,
+    softmax,
+    value_and_gradient,
+)
+
+from tf_levelset.losses import FocalLoss
+
+
+class TestFocalLoss(LossTester):
+    loss = FocalLoss
+    options: ClassVar[dict[str, Any]] = {"gamma": 1.5, "alpha": 0.6}
+    bad_options: ClassVar[dict[str, list[Any]]] = {
+        "gamma": [-1.0, NAN, INFINITY, "2"],
+        "alpha": [0.0, INFINITY, None],
+    }
+    averages_images = False
+
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+    def test_formula(self, gamma: float) -> None:
+        labels, logits = batch()
+        loss = self.make(gamma=gamma, alpha=0.7, class_weight=WEIGHTS)
+        valid = labels != VOID
+        p = softmax(logits)[valid][np.arange(valid.sum()), labels[valid]]
+        weights = 0.7 * np.array(WEIGHTS)[labels[valid]]
+        expected = np.mean(weights * (1 - p) ** gamma * -np.log(p))
+        np.testing.assert_allclose(loss(labels, logits), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("from_logits", [True, False])
+    def test_without_void_it_is_that_of_keras(self, from_logits: bool) -> None:
+        labels, scores = batch(void=0)
+        if not from_logits:
+            scores = tf.nn.softmax(scores).numpy()
+        ours = FocalLoss(gamma=1.5, alpha=0.4, from_logits=from_logits)
+        theirs = keras.losses.CategoricalFocalCrossentropy(
+            gamma=1.5, alpha=0.4, from_logits=from_logits
+        )
+        expected = theirs(np.eye(CLASSES, dtype=np.float32)[labels], scores)
+        np.testing.assert_allclose(ours(labels, scores), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+    def test_gradient_where_the_prediction_is_certain(self, gamma: float) -> None:
+        # A wrong pixel has the factor 1 and the gradient of the cross-entropy.
+        logits = np.array([[[[100.0, 0.0], [0.0, 100.0]]]], np.float32)
+        loss = FocalLoss(gamma=gamma, alpha=1.0, from_logits=True)
+        value, gradient = value_and_gradient(loss, np.array([[[1, 1]]]), logits)
+        assert value == 50
+        expected = np.array([[[[0.5, -0.5], [0.0, 0.0]]]])
+        np.testing.assert_allclose(gradient, expected, atol=1e-12)
+
+    def test_weights_of_pixels_multiply_their_gradients(self) -> None:
+        check_weighted_gradient(self.make())

@@ -1,0 +1,78 @@
+"""The Lovász-softmax loss against its definition as a function of sets."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+from class_average_tester import ClassAverageTester, check_region_loss
+from loss_tester import (
+    CLASSES,
+    check_weighted_gradient,
+    value_and_gradient,
+)
+from sklearn import metrics
+
+from tf_levelset.losses import LovaszSoftmaxLoss
+from tf_levelset.losses.lovasz import jaccard_steps, numpy_jaccard_steps
+
+
+class TestLovaszSoftmaxLoss(ClassAverageTester):
+    loss = LovaszSoftmaxLoss
+    options: ClassVar[dict[str, Any]] = {"per_image": True, "classes": "all"}
+    bad_options: ClassVar[dict[str, list[Any]]] = {}
+
+    @pytest.mark.parametrize("classes", ["present", "all", [1, 3]])
+    @pytest.mark.parametrize("per_image", [True, False])
+    def test_value(self, classes: Any, per_image: bool) -> None:
+        loss = self.make(classes=classes, per_image=per_image)
+        check_region_loss(loss, oracles.lovasz_losses)
+
+    def test_on_hard_predictions_it_is_one_minus_the_mean_iou(self) -> None:
+        rng = np.random.default_rng(0)
+        labels, predicted = rng.integers(0, CLASSES, (2, 1, 8, 9))
+        hard = np.eye(CLASSES, dtype=np.float32)[predicted]
+        iou = metrics.jaccard_score(labels.ravel(), predicted.ravel(), average="macro")
+        value = LovaszSoftmaxLoss()(labels, hard)
+        np.testing.assert_allclose(value, 1 - iou, rtol=1e-5)
+
+    def test_weights_of_pixels_multiply_their_gradients(self) -> None:
+        check_weighted_gradient(self.make())
+
+
+def test_float32_suffices_for_many_pixels() -> None:
+    # 1 − I/U of neighbours differ by 1e-5 here: as a difference in float32 the terms
+    # would be wrong by 6e-8/1e-5, and as written by a few roundings of 6e-8.
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (1, 300, 300))
+    logits = rng.normal(size=(1, 300, 300, 2)).astype(np.float32)
+    single = LovaszSoftmaxLoss(from_logits=True)
+    double = LovaszSoftmaxLoss(from_logits=True, dtype="float64")
+    exact, gradient = value_and_gradient(double, labels, logits.astype(np.float64))
+    value, other = value_and_gradient(single, labels, logits)
+    np.testing.assert_allclose(value, exact, rtol=1e-5)
+    # Norms, because pixels whose errors are equal in float32 may change places.
+    difference = np.linalg.norm(other - gradient)
+    assert difference < 1e-4 * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_by_numpy_equal_those_by_tensorflow(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(-1, 3, (2, 200)).astype(np.int32)
+    # Class 2 is absent from the second row, and class 3 from both.
+    classes[1] = np.minimum(classes[1], 1)
+    # Many errors are equal, and there are zeros of both signs.
+    errors = (rng.integers(0, 20, (2, 4, 200)) / 19).astype(dtype)
+    errors[0, 0, ::7] = -0.0
+    errors = np.where(classes[:, np.newaxis] < 0, 0, errors).astype(dtype)
+    expected = jaccard_steps(tf.constant(errors), classes).numpy()
+    wanted = np.array([[True, True, False, True], [True] * 4])
+    found = numpy_jaccard_steps(tf.constant(errors), classes, wanted)
+    expected[0, 2] = 0
+    assert found.dtype == dtype
+    # TensorFlow's quotients in float32 have some roundings of 6e-8.
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
