@@ -75,7 +75,7 @@ def assert_same(
     size = mask.shape[1:]
     expected = tf.nn.softmax(model(picture(size), training=False)).numpy()
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
-    # Of small pictures a net may say the same everywhere.
+    # Of small images a net may say the same everywhere.
     assert len(np.unique(mask)) > 1 or size != SIZES[0]
     assert (mask == expected.argmax(-1)).mean() >= SAME
 

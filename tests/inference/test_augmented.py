@@ -48,7 +48,7 @@ def test_copies_are_brought_back_bilinearly() -> None:
         row = np.arange(image.shape[1], dtype=np.float32)
         return np.tile(row[:, np.newaxis], (image.shape[0], 1, 1))
 
-    # Columns 0 and 1 of the half size copy, their centres at ½ and 2½ of the picture.
+    # Columns 0 and 1 of the half size copy, their centres at ½ and 2½ of the image.
     average = augmented(columns, scales=(0.5,))(np.zeros((2, 4, 3), np.uint8))
     np.testing.assert_allclose(average[..., 0], [[0, 0.25, 0.75, 1]] * 2)
 

@@ -1,4 +1,4 @@
-"""Colours of label maps, and the pictures made of them."""
+"""Colours of label maps, and the images made of them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_void_is_void_where_a_prediction_says_so_too() -> None:
 
 
 def source(count: int, size: tuple[int, int] = (6, 12)) -> Source:
-    """Picture i is all (i, i, i), its labels all class i % 3."""
+    """Image i is all (i, i, i), its labels all class i % 3."""
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         value = tf.cast(index, tf.uint8)
@@ -115,12 +115,12 @@ def test_panels_have_a_column_a_predictor(predictors: int) -> None:
     assert picture.shape == (HEADER + 2 * (12 + GAP), columns * (24 + GAP) - GAP, 3)
 
 
-def test_panels_show_picture_truth_predictions_and_difference() -> None:
+def test_panels_show_image_truth_predictions_and_difference() -> None:
     picture = panel(source(2), {"1st": always(0), "2nd": always(1)}, 2, width=24)
     first, second = cells(picture, 2, 5, (12, 24))
     assert first[:4] == [(0, 0, 0), PALETTE[0], PALETTE[0], PALETTE[1]]
     assert second[:4] == [(1, 1, 1), PALETTE[1], PALETTE[0], PALETTE[1]]
-    # Only the first is right in picture 0, only the second in picture 1.
+    # Only the first is right in image 0, only the second in image 1.
     assert np.argmax(first[4]) == 0
     assert np.argmax(second[4]) == 1
 
@@ -129,13 +129,13 @@ def test_panels_show_picture_truth_predictions_and_difference() -> None:
     ("samples", "chosen"),
     [(1, [0]), (2, [0, 8]), (3, [0, 4, 8]), (99, list(range(9)))],
 )
-def test_panels_take_pictures_evenly_spread(samples: int, chosen: list[int]) -> None:
+def test_panels_take_images_evenly_spread(samples: int, chosen: list[int]) -> None:
     picture = panel(source(9), {}, samples, width=24)
     colours = cells(picture, len(chosen), 2, (12, 24))
     assert [row[0][0] for row in colours] == chosen
 
 
-def test_panels_read_no_other_pictures() -> None:
+def test_panels_read_no_other_images() -> None:
     seen: list[int] = []
     plain = source(9)
 
@@ -173,7 +173,7 @@ def test_titles_are_written() -> None:
 # --- Files ---
 
 
-def test_png_files_hold_the_picture(tmp_path: Path) -> None:
+def test_png_files_hold_the_image(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     path = tmp_path / "folder" / "picture.png"
     write_png(path, picture)

@@ -26,7 +26,7 @@ SIZE = (24, 32)
 
 
 class Bright:
-    """A model of two classes: the second where a picture is bright; counts calls."""
+    """A predictor of two classes, the second where an image is bright; counts calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -95,7 +95,7 @@ def test_inputs_of_no_use_raise(tmp_path: Path) -> None:
 # --- Outputs ---
 
 
-def test_a_picture_has_a_mask_an_overlay_and_probabilities(tmp_path: Path) -> None:
+def test_an_image_has_a_mask_an_overlay_and_probabilities(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", half_bright())
     out = outputs(tmp_path / "out", probabilities=True)
     assert predict(Bright(), find_inputs([path]), out) == []
@@ -156,7 +156,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     predict(model, inputs, out, progress=lambda *both: told.append(both))
     assert model.calls == 1
     assert told == [(1, 3), (2, 3), (3, 3)]
-    # Where one of its files is gone, a picture is done again.
+    # Where one of its files is gone, the image is predicted again.
     out.overlay("b").unlink()
     predict(model, inputs, out)
     assert model.calls == 2
@@ -229,7 +229,7 @@ def test_other_files_of_the_same_name_are_not_taken_for_done(tmp_path: Path) -> 
     claim(out, {"model": "a"}, first)
     with pytest.raises(ValueError, match=r"another file .*b/0\.png\. Choose"):
         claim(out, {"model": "a"}, second)
-    # Pictures may come to those that are done.
+    # Further images may be added.
     claim(out, {"model": "a"}, second[1:])
     save(tmp_path / "a/0.png", half_bright(3))
     with pytest.raises(ValueError, match=r"another file .*a/0\.png"):
@@ -257,7 +257,7 @@ def test_a_note_of_other_programs_is_no_beginning(tmp_path: Path, content: str) 
         claim(tmp_path, {"model": "a"})
 
 
-def test_a_picture_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
+def test_an_image_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_bomb(20_000, 20_000, 1, whole=False))
     faults = predict(Bright(), find_inputs([tmp_path / "a.png"]), outputs(tmp_path))
     assert [fault.message for fault in faults] == [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     other = create_model("deeplab_largefov", 3, **options)
     model = create_model("deeplab_largefov", 3, **options)
     model.save(folder / "ce" / "model.keras")
-    # As numbers 10 is the newer, as text 9.
+    # 10 is the newer version, although "9" is the last in alphabetical order.
     export(other, folder / "ce" / "export", version=9)
     export(model, folder / "ce" / "export", version=10)
     return Run(folder, model)
@@ -86,7 +85,7 @@ def test_run_folders_hold_one_predictor_a_loss(run: Run, tmp_path: Path) -> None
 
 
 def test_loads_where_nothing_else_was_imported(run: Run) -> None:
-    # The layers of our nets must be registered by then.
+    # Loading must register the package's layers.
     code = (
         "import sys; from pathlib import Path\n"
         "from tf_levelset.inference.predictor import load_predictors\n"
@@ -102,35 +101,15 @@ def test_loads_where_nothing_else_was_imported(run: Run) -> None:
     assert result.stdout.strip() == "['']", result.stderr
 
 
-def _nothing(folder: Path) -> Path:
-    return folder / "missing"
-
-
-def _empty(folder: Path) -> Path:
-    return folder
-
-
-def _not_a_file(folder: Path) -> Path:
-    return folder / "missing.keras"
-
-
-def _no_run(folder: Path) -> Path:
-    # Models, but no config.json that says they are a run.
-    (folder / "ce").mkdir()
-    (folder / "ce" / "model.keras").touch()
-    return folder
-
-
-def _unfinished(folder: Path) -> Path:
-    (folder / "ce" / "checkpoint").mkdir(parents=True)
-    (folder / "config.json").touch()
-    return folder
-
-
-@pytest.mark.parametrize("make", [_nothing, _empty, _not_a_file, _no_run, _unfinished])
-def test_no_model_there_raises(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    with pytest.raises(FileNotFoundError, match="Expected a run folder"):
-        load_predictors(make(tmp_path))
+def test_no_model_there_raises(tmp_path: Path) -> None:
+    for folder in ("empty", "no_run/ce", "unfinished/ce/checkpoint"):
+        (tmp_path / folder).mkdir(parents=True)
+    # There are models, but not the config.json of a run, and the other way round.
+    (tmp_path / "no_run/ce/model.keras").touch()
+    (tmp_path / "unfinished/config.json").touch()
+    for name in ("missing", "missing.keras", "empty", "no_run", "unfinished"):
+        with pytest.raises(FileNotFoundError, match="Expected a run folder"):
+            load_predictors(tmp_path / name)
 
 
 def test_other_saved_models_raise(tmp_path: Path) -> None:
@@ -147,7 +126,7 @@ def test_nets_at_output_stride_raise() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_outputs_that_are_no_numbers_raise(value: float) -> None:
-    # Of NaN everywhere the class would be the first.
+    # `argmax` of NaN would be class 0.
     model = keras.Sequential(
         [
             keras.Input((None, None, 3)),

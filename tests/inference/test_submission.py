@@ -89,12 +89,12 @@ def random_classes(num_classes: int, seed: int = 0) -> list[np.ndarray]:
 
 @pytest.fixture
 def voc_test(tmp_path: Path) -> tuple[Path, list[np.ndarray]]:
-    """The devkit's test set: pictures and a list. What they show has no JPEG loss."""
+    """The devkit's test set: images and a list. What they show has no JPEG loss."""
     rng = np.random.default_rng(0)
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
-    # One class a picture: JPEG keeps uniform grey as it is.
+    # One class per image: JPEG keeps uniform grey as it is.
     classes = [np.full(size, rng.integers(21)) for size in SIZES]
     for name, labels in zip(VOC_NAMES, classes, strict=True):
         grey = np.repeat(labels[..., np.newaxis], 3, axis=-1).astype(np.uint8)

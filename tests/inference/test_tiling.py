@@ -85,7 +85,7 @@ def test_a_row_of_tiles_is_held_and_no_more() -> None:
     assert max(held) <= 10 * 30 * 2 * 4
 
 
-def test_a_picture_is_seen_at_once_without_tiles() -> None:
+def test_an_image_is_seen_at_once_without_tiles() -> None:
     image = np.zeros((5, 6, 3), np.uint8)
     ((top, band),) = bands(by_colour, image, None)
     assert top == 0
