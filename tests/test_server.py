@@ -25,8 +25,8 @@ import tensorflow as tf
 from PIL import Image
 from serving_client import mask_over_rest
 
-from reliability import serving_requests as trial
-from reliability.serving import exported, publish
+from benchmarks.reliability import serving_requests as trial
+from benchmarks.reliability.serving import exported, publish
 from tf_levelset.export.versions import NewestVersion, Version
 from tf_levelset.server import __main__ as command
 from tf_levelset.server.requests import (

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from bad_files import png_bomb, png_text_bomb, tiff_bomb
 from made_up_files import assert_raises, assert_unlabelled
 from PIL import Image
 
-from fuzzing.files import png_bomb, png_text_bomb, tiff_bomb
 from tf_levelset.datasets.files.faults import DataSetError
 from tf_levelset.datasets.files.labels import palette_png
 from tf_levelset.datasets.paired_files import paired_files_source

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from bad_files import gif_bomb, png_bomb
 from PIL import Image
 
-from fuzzing.files import gif_bomb, png_bomb
 from tf_levelset.export.saved_model import export
 from tf_levelset.models import at_input_size, create_model
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bad_files import png_bomb
 from PIL import Image
 
-from fuzzing.files import png_bomb
 from tf_levelset.inference.inputs import Input, find_inputs
 from tf_levelset.inference.prediction import (
     Outputs,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import h5py
 import keras
+import made_up_models as made
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fuzzing import models as made
 from tf_levelset import compat
 from tf_levelset.inference.predictor import KerasPredictor, SavedModelPredictor
 from tf_levelset.models.safe_loading import (
@@ -115,6 +115,13 @@ def test_names_that_are_not_strings_raise(tmp_path: Path, name: object) -> None:
         load_keras(written(tmp_path, content))
 
 
+def test_code_in_an_older_format_is_never_run(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    with pytest.raises(ValueError, match="no archive"):
+        load_keras(written(tmp_path, made.legacy_file(canary)))
+    assert not canary.exists()
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -182,7 +189,7 @@ def test_arrays_lie_in_the_file(tmp_path: Path, link: object) -> None:
         load_keras(written(tmp_path, made.with_weights(spread)))
 
 
-def test_weights_that_are_nan_raise_at_the_first_image(
+def test_weights_that_are_no_numbers_are_found_at_the_first_picture(
     tmp_path: Path,
 ) -> None:
     def spoil(weights: h5py.File) -> None:

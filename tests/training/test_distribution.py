@@ -1,6 +1,6 @@
 """Training on several replicas, as far as one process with one device can show it.
 
-Several devices and processes are in tests/reliability/test_reliability_workers.py.
+Several devices and processes are in tests/benchmarks/test_reliability_workers.py.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from bad_files import chunk, gif_bomb, png_bomb
 from PIL import Image
 
-from fuzzing.files import chunk, gif_bomb, png_bomb
 from tf_levelset.datasets.files.images import decode_image
 
 

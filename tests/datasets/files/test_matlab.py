@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bad_files import mat_bomb
 from scipy.io import savemat
 
-from fuzzing.files import mat_bomb
 from tf_levelset.datasets.files import matlab
 from tf_levelset.datasets.files.matlab import read_variable
 

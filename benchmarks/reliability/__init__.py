@@ -1,0 +1,1 @@
+"""Trials: what happens when processes, disks, inputs and versions are bad or old."""

@@ -1,1 +1,0 @@
-"""Trials by fire: what the package does when processes, disks and inputs fail."""
