@@ -1,4 +1,4 @@
-"""What the commands write: the user's own files, in the folder they were given."""
+"""Commands write only to the folder that they are given, with the user's rights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tf_levelset.commands.main import main
 
 ROOT = Path(__file__).parent.parent
 
-# Runs commands in one process, and notes which paths Python asked to change (TensorFlow
-# writes past it: the folders are looked at for that), and programs and networks.
+# Runs commands in one process and records the paths that Python changes, the programs
+# that it starts and the hosts that it connects to. TensorFlow writes files without
+# Python: these are found by comparing the folders before and after.
 CHILD = """
 import json, os, sys
 
@@ -46,7 +47,7 @@ def hook(event, arguments):
     elif event in OTHERS:
         changes.append((event, str(arguments)))
 
-import keras, matplotlib.font_manager, tensorflow  # with what they keep for themselves
+import keras, matplotlib.font_manager, tensorflow  # with their own caches
 from tf_levelset.commands.main import main
 
 os.umask(0o027)
@@ -67,11 +68,11 @@ TRAIN = (
 )
 
 LIBRARIES = ("home/.keras/", "home/.cache/matplotlib/", "home/.config/matplotlib/")
-"""What Keras and matplotlib keep for themselves, wherever they are used."""
+"""Caches that Keras and matplotlib write whoever uses them."""
 
 
 class Tree:
-    """The folders of a user, with nothing in them but data to read."""
+    """Folders of a user, with data to read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,24 +80,22 @@ class Tree:
             (root / name).mkdir(parents=True)
         rng = np.random.default_rng(0)
         for index in range(2):
-            picture = rng.integers(0, 256, (33, 40, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(root / f"data/images/{index}.png")
-            Image.fromarray(picture[..., 0] // 200).save(
-                root / f"data/masks/{index}.png"
-            )
+            image = rng.integers(0, 256, (33, 40, 3), dtype=np.uint8)
+            Image.fromarray(image).save(root / f"data/images/{index}.png")
+            Image.fromarray(image[..., 0] // 200).save(root / f"data/masks/{index}.png")
         (root / "data/classes.txt").write_text("background\nobject\n")
 
     def commands(self) -> dict[str, list[str]]:
-        """Every command that reads or writes files, its output in a folder."""
+        """The arguments of every command, with an output folder for each."""
         out, run = self.root / "out", str(self.root / "out/train")
-        picture = str(self.root / "data/images/0.png")
+        image = str(self.root / "data/images/0.png")
         one = {name: str(out / name) for name in ("evaluate", "predict", "figures")}
         return {
             "train": [*TRAIN, "--output", run],
             "evaluate": [run, "--output", one["evaluate"]],
             "export": [f"{run}/ls", str(out / "export")],
             "predict": [
-                *(f"{run}/ls", picture, "--probabilities"),
+                *(f"{run}/ls", image, "--probabilities"),
                 *("--output", one["predict"]),
             ],
             "figures": [run, "--output", one["figures"]],
@@ -109,7 +108,7 @@ class Tree:
         }
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Size and time of every file, less those of the outputs."""
+        """Size and time of every file except the outputs."""
         paths = [p for p in self.root.rglob("*") if p.is_file()]
         names = {p.relative_to(self.root).as_posix(): p.stat() for p in paths}
         return {
@@ -125,7 +124,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 
 def run_all(tree: Tree, noted: Path) -> dict[str, list[tuple[str, str]]]:
-    """Runs every command, in one process; returns what each changed."""
+    """Runs every command in one process; returns what each changed."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))},
         "HOME": str(tree.root / "home"),
@@ -145,21 +144,22 @@ def run_all(tree: Tree, noted: Path) -> dict[str, list[tuple[str, str]]]:
     return json.loads(noted.read_text())
 
 
-# One test, for all that is looked at comes of one run.
+# This is one test, because all that it checks comes from one process.
 @pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="needs /proc to tell a descriptor's file"
+    not Path("/proc/self/fd").exists(),
+    reason="needs /proc/self/fd",
 )
 def test_commands_change_their_output_folder_alone(tree: Tree, tmp_path: Path) -> None:
     before = tree.files()
     changes = run_all(tree, tmp_path / "changes.json")
-    # What stays, whoever wrote it.
+    # The files that are left, whoever wrote them.
     after = tree.files()
     new = set(after) - set(before)
     assert not {name for name in new if not name.startswith(LIBRARIES)}
     assert {name: after.get(name) for name in before} == before
     out = tree.root / "out"
     assert {path.name for path in out.iterdir()} == set(changes) - {"check-data"}
-    # What was there for a while, by Python's account, and programs and networks.
+    # Temporary files, programs and connections, as Python reports them.
     for command, noted in changes.items():
         own = [out / command, tree.root / "tmp"]
         elsewhere = [
@@ -180,7 +180,7 @@ def test_commands_change_their_output_folder_alone(tree: Tree, tmp_path: Path) -
 
 
 def with_link(folder: Path, name: str, elsewhere: Path) -> Path:
-    """Plants a link in a folder that leads out of it."""
+    """Creates a link in a folder that leads out of it."""
     elsewhere.mkdir()
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).symlink_to(elsewhere)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tf_levelset.commands.shared_options import add_dataset
+from tf_levelset.commands.shared_options import add_dataset, add_option
 
 if TYPE_CHECKING:
     from tf_levelset.datasets.verification import Verified
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset check-data`."""
     add_dataset(parser, default="folder")
-    parser.add_argument(
-        "--splits",
-        nargs="+",
-        default=["train", "val"],
-        metavar="NAME",
-        help="Splits of the data set. Default: train and val.",
+    splits = ["train", "val"]
+    sentence = "Splits of the data set."
+    add_option(
+        parser, "--splits", sentence, str, splits, shown="train and val", nargs="+"
     )
 
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tf_levelset.commands.shared_options import add_dataset, add_split, add_test_time
+from tf_levelset.commands.shared_options import (
+    add_dataset,
+    add_option,
+    add_path,
+    add_split,
+    add_test_time,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset evaluate`."""
-    parser.add_argument(
-        "path",
-        type=Path,
-        help="Run folder, the folder of one loss in it, a .keras file or a SavedModel.",
-    )
+    add_path(parser)
     add_dataset(parser)
     add_split(parser)
-    parser.add_argument(
+    add_option(
+        parser,
         "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="Folder for the results (JSON) and a panel of images. Default: the run "
-        "folder; for a single model, the working directory.",
+        "Folder for the scores (JSON) and a panel of predictions.",
+        Path,
+        shown="the run folder; for a single model, the working directory",
     )
     add_test_time(parser)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tf_levelset.commands.shared_options import add_option
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset export`."""
@@ -19,24 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Folder in which a folder named after the version is written, as "
         "TensorFlow Serving expects it.",
     )
-    parser.add_argument(
-        "--version",
-        type=int,
-        metavar="N",
-        help="Number of the version. Default: one more than the newest in the folder.",
-    )
-    parser.add_argument(
-        "--portable",
-        action="store_true",
-        help="Leave out the operations that OpenVINO and ONNX do not support. "
-        "Off by default.",
-    )
-    parser.add_argument(
-        "--onnx",
-        type=Path,
-        metavar="FILE",
-        help="Also write this ONNX file; implies --portable. Default: none.",
-    )
+    shown = "one more than the newest in the folder"
+    add_option(parser, "--version", "Number of the version.", int, shown=shown)
+    sentence = "Leave out the operations that OpenVINO and ONNX do not support."
+    add_option(parser, "--portable", sentence, bool)
+    sentence = "Also write this ONNX file; implies --portable."
+    add_option(parser, "--onnx", sentence, Path, shown="none")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,51 +6,29 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tf_levelset.commands.shared_options import add_dataset, add_split
+from tf_levelset.commands.shared_options import (
+    add_dataset,
+    add_option,
+    add_path,
+    add_split,
+)
 from tf_levelset.energy.options import HEAVISIDES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset figures`."""
-    parser.add_argument(
-        "path",
-        type=Path,
-        help="Run folder, the folder of one loss in it, a .keras file or a SavedModel.",
-    )
+    add_path(parser)
     add_dataset(parser)
     add_split(parser)
-    parser.add_argument(
-        "--samples",
-        nargs="+",
-        metavar="NAME",
-        help="Names of the images to draw. Default: the first of the split.",
-    )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        metavar="NAME",
-        help="Names of the classes to draw. Default: those in the image.",
-    )
-    parser.add_argument(
-        "--heaviside",
-        choices=tuple(HEAVISIDES),
-        default="mahf",
-        help="Approximation of the Heaviside function. Default: %(default)s.",
-    )
-    parser.add_argument(
-        "--epsilon",
-        type=float,
-        default=1 / 20,
-        metavar="WIDTH",
-        help="Width ε of the approximation. Default: %(default)s.",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("figures"),
-        metavar="FOLDER",
-        help="Folder in which the figures are written. Default: %(default)s.",
-    )
+    sentence, shown = "Names of the images to draw.", "the first of the split"
+    add_option(parser, "--samples", sentence, shown=shown, nargs="+")
+    sentence, shown = "Names of the classes to draw.", "those in the image"
+    add_option(parser, "--classes", sentence, shown=shown, nargs="+")
+    sentence = "Approximation of the Heaviside function."
+    add_option(parser, "--heaviside", sentence, HEAVISIDES, "mahf")
+    add_option(parser, "--epsilon", "Width ε of the approximation.", float, 1 / 20)
+    sentence = "Folder in which the figures are written."
+    add_option(parser, "--output", sentence, Path, Path("figures"))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tf_levelset.commands.shared_options import add_model, add_test_time
+from tf_levelset.commands.shared_options import add_model, add_option, add_test_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,38 +20,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", type=Path, nargs="+", help="Images, videos, or folders of them."
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("predictions"),
-        metavar="FOLDER",
-        help="Folder in which the predictions are written. Default: predictions.",
-    )
-    parser.add_argument(
-        "--no-overlays",
-        action="store_true",
-        help="Write the masks without images that they are laid over. Off by default.",
-    )
-    parser.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="Also write NAME.npy with the probabilities, float32 (H, W, C). "
-        "Off by default.",
-    )
-    parser.add_argument(
+    sentence = "Folder in which the predictions are written."
+    add_option(parser, "--output", sentence, Path, Path("predictions"))
+    sentence = "Write the masks alone, without overlays on the images."
+    add_option(parser, "--no-overlays", sentence, bool)
+    sentence = "Also write NAME.npy with the probabilities, float32 (H, W, C)."
+    add_option(parser, "--probabilities", sentence, bool)
+    add_option(
+        parser,
         "--tile",
-        type=int,
+        "Predict in overlapping tiles of this size, in pixels.",
+        int,
+        shown="the whole image at once",
         nargs=2,
         metavar=("H", "W"),
-        help="Predict in overlapping tiles of this size, in pixels. Default: the whole "
-        "image at once.",
     )
-    parser.add_argument(
-        "--overlap",
-        type=int,
-        metavar="PIXELS",
-        help="Overlap of neighbouring tiles, in pixels. Default: 64.",
-    )
+    sentence = "Overlap of neighbouring tiles, in pixels."
+    add_option(parser, "--overlap", sentence, int, shown="64")
     add_test_time(parser)
     parser.set_defaults(
         if_stopped="Stopped. What was written is kept, and the same command continues."

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         default=Path("report.html"),
-        metavar="FILE",
+        metavar="PATH",
         help="File to write. Default: %(default)s.",
     )
 

@@ -3,9 +3,45 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tf_levelset.datasets import list_datasets
+
+METAVARS = {Path: "PATH", int: "N", float: "NUMBER", str: "NAME"}
+
+
+def add_option(
+    parser: Any,
+    name: str,
+    sentence: str,
+    kind: type | Sequence[Any] = str,
+    default: Any = None,
+    shown: str = "",
+    **details: Any,
+) -> None:
+    """Adds an option whose help is a sentence and the default.
+
+    Args:
+        parser: A parser or a group of options.
+        name: Name of the option, such as `--output`.
+        sentence: What the option does.
+        kind: Type of the value, or all values that are allowed; bool for a switch.
+        default: Value without the option.
+        shown: Text of the default, where the value itself does not explain it.
+        **details: Further arguments of `add_argument`.
+    """
+    if kind is bool:
+        text = f"{sentence} Off by default."
+        parser.add_argument(name, action="store_true", help=text)
+        return
+    if isinstance(kind, type):
+        details = {"type": kind, "metavar": METAVARS[kind], **details}
+    else:
+        details = {"type": type(kind[0]), "choices": kind, **details}
+    text = f"{sentence} Default: {shown or default}."
+    parser.add_argument(name, default=default, help=text, **details)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +54,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_path(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument `path`, a run or one trained network."""
+    parser.add_argument(
+        "path",
+        type=Path,
+        help="Run folder, the folder of one loss in it, a .keras file or a SavedModel.",
+    )
+
+
 def add_dataset(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Adds the options `--dataset`, `--data-dir` and `--sbd-dir`.
 
@@ -26,68 +71,40 @@ def add_dataset(parser: argparse.ArgumentParser, default: str | None = None) -> 
         default: Name of the data set that is used without `--dataset`; None for the
             data set of the run.
     """
-    parser.add_argument(
+    add_option(
+        parser,
         "--dataset",
-        choices=list_datasets(),
-        default=default,
+        "Data set, one of %(choices)s.",
+        list_datasets(),
+        default,
+        shown=default or "the data set of the run",
         metavar="NAME",
-        help="Data set, one of %(choices)s. Default: "
-        f"{default or 'the data set of the run'}.",
     )
     add_data_dir(parser)
-    parser.add_argument(
-        "--sbd-dir",
-        metavar="FOLDER",
-        help="Folder of SBD, which the split trainaug of voc needs. Default: none.",
-    )
+    sentence = "Folder of SBD, which the split trainaug of voc needs."
+    add_option(parser, "--sbd-dir", sentence, shown="none", metavar="PATH")
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the option `--data-dir`."""
-    parser.add_argument(
-        "--data-dir",
-        metavar="FOLDER",
-        help="Folder with the files of the data set. Default: none, as synthetic needs "
-        "no files.",
-    )
+    sentence = "Folder of the data set's files; synthetic has none."
+    add_option(parser, "--data-dir", sentence, shown="none", metavar="PATH")
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
     """Adds the option `--split`."""
-    parser.add_argument(
-        "--split",
-        metavar="NAME",
-        help="Split of the data set. Default: the split that the run was evaluated on, "
-        "or val.",
-    )
+    shown = "the split that the run was evaluated on, or val"
+    add_option(parser, "--split", "Split of the data set.", shown=shown)
 
 
 def add_test_time(parser: argparse.ArgumentParser) -> None:
     """Adds the options `--flip`, `--scales`, `--crf` and `--crf-iterations`."""
     group = parser.add_argument_group("test-time augmentation and CRF")
-    group.add_argument(
-        "--flip",
-        action="store_true",
-        help="Average the prediction with that of the mirrored image. Off by default.",
-    )
-    group.add_argument(
-        "--scales",
-        type=float,
-        nargs="+",
-        default=[1.0],
-        metavar="FACTOR",
-        help="Average the predictions of the image resized by these factors. "
-        "Default: 1.",
-    )
-    group.add_argument(
-        "--crf",
-        choices=("resnet", "vgg"),
-        help="Refine the prediction by a dense CRF with DeepLab's parameters for this "
-        "backbone. Default: no CRF.",
-    )
-    group.add_argument(
-        "--crf-iterations",
-        type=int,
-        metavar="N",
-        help="Number of mean-field iterations of the CRF. Default: 10.",
-    )
+    sentence = "Average the prediction with that of the mirrored image."
+    add_option(group, "--flip", sentence, bool)
+    sentence = "Average the predictions of the image resized by these factors."
+    add_option(group, "--scales", sentence, float, [1.0], shown="1", nargs="+")
+    sentence = "Refine predictions by a dense CRF that is tuned for this backbone."
+    add_option(group, "--crf", sentence, ("resnet", "vgg"), shown="no CRF")
+    sentence = "Number of mean-field iterations of the CRF."
+    add_option(group, "--crf-iterations", sentence, int, shown="10")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tf_levelset.commands.shared_options import add_dataset, add_model, add_test_time
+from tf_levelset.commands.shared_options import (
+    add_dataset,
+    add_model,
+    add_option,
+    add_test_time,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, help="Folder in which the predictions are written."
     )
     add_dataset(parser)
-    parser.add_argument(
-        "--split",
-        default="test",
-        metavar="NAME",
-        help="Split of the data set. Default: test.",
-    )
+    add_option(parser, "--split", "Split of the data set.", default="test")
     add_test_time(parser)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tf_levelset.commands.shared_options import add_option
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset tables`."""
@@ -16,12 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="Folders in which run folders are found, at any depth. Default: runs.",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="Also write tables.md and tables.json to this folder. Default: none.",
-    )
+    sentence = "Folder to which tables.md and tables.json are written, too."
+    add_option(parser, "--output", sentence, Path, shown="none")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_levelset.commands.recipe_options import list_recipes, recipe_of
-from tf_levelset.commands.shared_options import add_data_dir
+from tf_levelset.commands.shared_options import METAVARS, add_data_dir, add_option
 from tf_levelset.datasets import list_datasets
 from tf_levelset.energy.options import HEAVISIDES, NORMALIZATIONS
 from tf_levelset.models import list_models
@@ -99,6 +99,8 @@ GROUPS: dict[str, dict[str, tuple[Kind, str]]] = {
 }
 """The other options of the recipe, by the title of their group."""
 
+_DETAILS = {"--losses": {"nargs": "+"}, "--sbd-dir": {"metavar": "PATH"}}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset train`: the common ones, then groups."""
@@ -122,11 +124,12 @@ class _ListRecipes(argparse.Action):
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add_option(
+        parser,
         "--recipe",
-        metavar="NAME",
-        help="Recipe to train: a name that --list-recipes prints, or a .json file such "
-        "as the config.json of a run. Default: the first recipe of the data set.",
+        "Recipe to train: a name that --list-recipes prints, or a .json file such as "
+        "the config.json of a run.",
+        shown="the first recipe of the data set",
     )
     parser.add_argument(
         "--list-recipes",
@@ -136,77 +139,63 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="Print every recipe, the mIoU that the paper reports for it, and the "
         "command that trains it; then exit.",
     )
-    parser.add_argument(
-        "--smoke",
-        action="store_true",
-        help="Try the recipe in seconds: two steps of its losses and learning rates "
-        "with a tiny network on synthetic images. Nothing is kept. Off by default.",
+    sentence = (
+        "Try the recipe in seconds: two steps of its losses and learning rates with a "
+        "tiny network on synthetic images. Nothing is kept."
     )
-    parser.add_argument(
+    add_option(parser, "--smoke", sentence, bool)
+    add_option(
+        parser,
         "--set",
+        "Set any field of the recipe, such as model_options.rates=[1,2,3,4].",
+        shown="no change",
         nargs="+",
         action="extend",
         metavar="FIELD=JSON",
-        help="Set any field of the recipe, such as model_options.rates=[1,2,3,4]. "
-        "Default: no change.",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--dataset",
-        choices=list_datasets(),
+        "Data set, one of %(choices)s.",
+        list_datasets(),
+        shown="that of the recipe; without --recipe, synthetic",
         metavar="NAME",
-        help="Data set, one of %(choices)s. Default: that of the recipe; without "
-        "--recipe, synthetic.",
     )
     add_data_dir(parser)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="Folder of the run. Default: runs/NAME, after the name of the recipe.",
-    )
+    shown = "runs/NAME, after the name of the recipe"
+    add_option(parser, "--output", "Folder of the run.", Path, shown=shown)
 
 
 def _add_recipe_options(group: Any, options: dict[str, tuple[Kind, str]]) -> None:
     """Adds options whose default is the value that the recipe has."""
     for name, (kind, sentence) in options.items():
-        details: dict[str, Any] = {"type": kind, "metavar": "VALUE"}
         if kind is bool:
-            details = {"action": argparse.BooleanOptionalAction}
-        elif isinstance(kind, tuple) and isinstance(kind[0], type):
-            details = {"type": kind[0], "nargs": 2, "metavar": kind[1:]}
+            text = f"{sentence} Default: the recipe's."
+            action = argparse.BooleanOptionalAction
+            group.add_argument(name, action=action, help=text)
+            continue
+        details: dict[str, Any] = dict(_DETAILS.get(name, {}))
+        if isinstance(kind, tuple) and isinstance(kind[0], type):
+            kind, *names = kind
+            details |= {"nargs": len(names), "metavar": tuple(names)}
         elif isinstance(kind, tuple):
-            details |= {"type": type(kind[0]), "choices": kind}
-        if name == "--losses":
-            details["nargs"] = "+"
-        group.add_argument(name, help=f"{sentence} Default: the recipe's.", **details)
+            details["metavar"] = METAVARS[type(kind[0])]
+        add_option(group, name, sentence, kind, shown="the recipe's", **details)
 
 
 def _add_execution(group: Any) -> None:
-    group.add_argument(
-        "--checkpoint-seconds",
-        type=float,
-        metavar="SECONDS",
-        help="Longest time between two checkpoints; one is also written after each "
-        "epoch. Default: 600.",
+    sentence = "Longest time between checkpoints; each epoch also ends with one."
+    add_option(group, "--checkpoint-seconds", sentence, float, shown="600")
+    sentence = "Number of checkpoints to keep."
+    add_option(group, "--keep-checkpoints", sentence, int, shown="2")
+    sentence = "Use only operations that give the same result, bit for bit, each time."
+    add_option(group, "--deterministic", sentence, bool)
+    sentence = (
+        "Train on all GPUs of this machine (mirrored), or on those of all processes "
+        "that TF_CONFIG names (workers)."
     )
-    group.add_argument(
-        "--keep-checkpoints",
-        type=int,
-        metavar="N",
-        help="Number of checkpoints to keep. Default: 2.",
-    )
-    group.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="Use only operations that give the same result, bit for bit, each time on "
-        "the same machine. Off by default.",
-    )
-    group.add_argument(
-        "--distribute",
-        choices=("mirrored", "workers"),
-        help="Train on all GPUs of this machine (mirrored), or on those of all "
-        "processes that TF_CONFIG names (workers). Default: on one device.",
-    )
+    kinds = ("mirrored", "workers")
+    add_option(group, "--distribute", sentence, kinds, shown="on one device")
 
 
 def run(options: argparse.Namespace) -> None:
