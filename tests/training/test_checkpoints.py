@@ -1,10 +1,11 @@
-"""Checkpoints that are whole or not there, whatever happens to them."""
+"""Checkpoints that are complete or ignored, whatever happens to them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tf_levelset.files import write_text
 from tf_levelset.training import checkpoints
 from tf_levelset.training.checkpoints import Checkpoints
 
-VALUE = "value/.ATTRIBUTES/VARIABLE_VALUE"
+FILES = ("index", "data-00000-of-00001", "sha256")
 
 
 def write(folder: Path, *steps: int, keep: int = 2) -> Checkpoints:
@@ -31,8 +32,8 @@ def write(folder: Path, *steps: int, keep: int = 2) -> Checkpoints:
 
 
 def value_at(folder: Path, step: int) -> float:
-    read = tf.train.load_checkpoint(str(Checkpoints(folder).prefix(step)))
-    (value,) = np.unique(read.get_tensor(VALUE))
+    reader = tf.train.load_checkpoint(str(Checkpoints(folder).prefix(step)))
+    (value,) = np.unique(reader.get_tensor("value/.ATTRIBUTES/VARIABLE_VALUE"))
     return float(value)
 
 
@@ -41,31 +42,21 @@ def names_in(folder: Path) -> set[str]:
 
 
 def names_of(*steps: int) -> set[str]:
-    kinds = ("index", "data-00000-of-00001", "sha256")
-    return {f"step-{step}.{kind}" for step in steps for kind in kinds}
+    return {f"step-{step}.{kind}" for step in steps for kind in FILES}
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "for it"
+    assert Checkpoints(folder).newest() is None
+    Checkpoints(folder).clear()
     written = write(folder, 9, 10, 100)
     assert written.steps() == [10, 100]
     assert written.newest() == 100
     assert names_in(folder) == names_of(10, 100)
     assert [value_at(folder, step) for step in (10, 100)] == [10, 100]
-    write(folder, 101, 102, keep=3)
-    assert written.steps() == [100, 101, 102]
-
-
-def test_nothing_is_there_at_first(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path / "nowhere").newest() is None
-    Checkpoints(tmp_path / "nowhere").clear()
-    assert not (tmp_path / "nowhere").exists()
-
-
-@pytest.mark.parametrize("keep", [0, -1])
-def test_none_to_keep_raises(tmp_path: Path, keep: int) -> None:
-    with pytest.raises(ValueError, match=f"Expected `keep`.*{keep}"):
-        Checkpoints(tmp_path, keep)
+    assert write(folder, 101, 102, keep=3).steps() == [100, 101, 102]
+    with pytest.raises(ValueError, match=r"Expected `keep`.*0"):
+        Checkpoints(tmp_path, 0)
 
 
 def test_other_programs_read_the_checksums(tmp_path: Path) -> None:
@@ -94,50 +85,38 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, empty])
-@pytest.mark.parametrize("kind", ["index", "data-00000-of-00001", "sha256"])
+def drop_line(path: Path) -> None:
+    path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        *((damage, kind) for damage in (flip, truncate, empty) for kind in FILES),
+        *((Path.unlink, kind) for kind in FILES[:2]),
+        (drop_line, "sha256"),
+    ],
+)
 def test_a_damaged_one_is_passed_over(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Path], None],
     kind: str,
 ) -> None:
-    written = write(tmp_path, 1, 2)
-    assert written.newest() == 2
+    written = write(tmp_path, 1, 5)
+    assert written.newest() == 5
     assert not capsys.readouterr().out
-    damage(tmp_path / f"step-2.{kind}")
+    damage(tmp_path / f"step-5.{kind}")
     assert written.newest() == 1
     printed = capsys.readouterr().out
-    assert f"checkpoint {tmp_path / 'step-2'} as they were written" in printed
-    assert "Going on from step 1." in printed
-    assert value_at(tmp_path, 1) == 1
-
-
-@pytest.mark.parametrize("kind", ["index", "data-00000-of-00001"])
-def test_one_without_a_file_is_passed_over(tmp_path: Path, kind: str) -> None:
-    written = write(tmp_path, 1, 2)
-    (tmp_path / f"step-2.{kind}").unlink()
-    assert written.newest() == 1
-
-
-def test_checksums_of_fewer_files_are_not_enough(tmp_path: Path) -> None:
-    written = write(tmp_path, 1, 2)
-    path = tmp_path / "step-2.sha256"
-    for lines in (path.read_text().splitlines(keepends=True)[:1], []):
-        path.write_text("".join(lines))
-        assert written.newest() == 1
-
-
-def test_damaged_ones_give_way_to_what_is_written_after_them(tmp_path: Path) -> None:
-    written = write(tmp_path, 1, 5)
-    flip(tmp_path / "step-5.index")
-    assert written.newest() == 1
+    assert f"checkpoint {tmp_path / 'step-5'} as they were written" in printed
+    assert "Resuming from step 1." in printed
+    # It is removed once training has gone on from the one before it.
     write(tmp_path, 3)
-    assert written.steps() == [1, 3]
     assert names_in(tmp_path) == names_of(1, 3)
 
 
-def test_without_a_whole_one_nothing_is_begun_anew(tmp_path: Path) -> None:
+def test_training_does_not_start_again_if_all_are_damaged(tmp_path: Path) -> None:
     written = write(tmp_path, 1, 2)
     for step in (1, 2):
         flip(tmp_path / f"step-{step}.index")
@@ -146,18 +125,11 @@ def test_without_a_whole_one_nothing_is_begun_anew(tmp_path: Path) -> None:
     assert names_in(tmp_path) == names_of(1, 2)
 
 
-def test_those_of_a_checkpoint_manager_are_not_passed_over(tmp_path: Path) -> None:
-    state = tf.train.Checkpoint(value=tf.Variable(1.0))
-    tf.train.CheckpointManager(state, str(tmp_path), max_to_keep=2).save()
-    with pytest.raises(ValueError, match="Expected checkpoints with checksums"):
-        Checkpoints(tmp_path).newest()
-
-
-# --- Ends in the middle of writing ---
+# --- Interruptions ---
 
 
 class Killed(BaseException):
-    """What ends a process, without clean-up."""
+    """Ends a process without clean-up."""
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -190,7 +162,7 @@ def test_a_kill_at_any_point_leaves_the_last_or_the_new_one(
 
 
 def kill_at(patched: pytest.MonkeyPatch, calls: int) -> None:
-    """Ends everything in, or after, so many of the calls that change the folder."""
+    """Raises `Killed` before or after one of the calls that change the folder."""
     left = iter(range(calls))
 
     def tick() -> None:
@@ -206,43 +178,55 @@ def kill_at(patched: pytest.MonkeyPatch, calls: int) -> None:
 
         return call
 
-    for name in ("sync", "write_text", "_remove"):
-        patched.setattr(checkpoints, name, counted(getattr(checkpoints, name)))
-    for owner, name in ((Path, "unlink"), (tf.train.Checkpoint, "write")):
+    for owner, name in (
+        (checkpoints, "sync"),
+        (checkpoints, "write_text"),
+        (Path, "unlink"),
+        (tf.train.Checkpoint, "write"),
+    ):
         patched.setattr(owner, name, counted(getattr(owner, name)))
 
 
 def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
     written = write(tmp_path, 1)
-    left = ["step-2.index", "step-2.data-00000-of-00001", ".step-2.sha256.77.partial"]
-    others = ["step-2.txt", "step-x.index", "model.step-2.index", "notes"]
-    for name in (*left, *others):
+    left = ["step-2.index", "step-2.data-00000-of-00001", ".step-1.sha256.77.partial"]
+    for name in (*left, "model.step-2.index", "notes"):
         write_text(tmp_path / name, "half")
     for name in ("step-1_temp", "step-2_temp"):
         write_text(tmp_path / name / "part-00000-of-00001.index", "half")
+    other = Checkpoints(tmp_path, is_chief=False)
+    other.clear()  # It may be the chief that is still writing.
     assert len(written.unfinished()) == len(left) + 2
     written.clear()
     assert not written.unfinished()
-    assert names_in(tmp_path) == names_of(1) | set(others)
-    assert written.newest() == 1
+    assert names_in(tmp_path) == names_of(1) | {"model.step-2.index", "notes"}
+    assert written.newest() == other.newest() == 1
 
 
-# --- A full disk ---
+def test_only_the_chief_keeps_what_it_writes(tmp_path: Path) -> None:
+    write(tmp_path, 4)
+    written: list[str] = []
+    state: Any = types.SimpleNamespace(write=written.append)
+    Checkpoints(tmp_path, is_chief=False).write(state, 5)
+    assert len(written) == 1
+    assert names_in(tmp_path) == names_of(4)
+
+
+# --- Errors ---
 
 
 def test_a_full_disk_leaves_the_last_one(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     written = write(tmp_path, 1, 2)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Files of at most so many bytes: TensorFlow writes more, checksums less.
+    # Limits the size of files: TensorFlow's are larger, checksums smaller.
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     try:
-        with pytest.raises(OSError, match=r"step-3\. Received: /.*step 2 is intact"):
+        with pytest.raises(OSError, match=r"step-3\. Received: .*step 2 is intact"):
             write(tmp_path, 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names_in(tmp_path) == names_of(1, 2)
-    assert written.newest() == 2
     write(tmp_path, 3)
     assert written.newest() == 3
 
@@ -260,3 +244,13 @@ def test_a_disk_that_is_full_for_the_checksums(
     with pytest.raises(OSError, match=r"Received: .*No space left.*step 2 is intact"):
         write(tmp_path, 3)
     assert names_in(tmp_path) == names_of(1, 2)
+
+
+def test_a_lost_worker_is_no_full_disk(tmp_path: Path) -> None:
+    def lost(prefix: str) -> None:
+        raise tf.errors.AbortedError(None, None, "worker 1 is gone")
+
+    state: Any = types.SimpleNamespace(write=lost)
+    with pytest.raises(tf.errors.AbortedError):
+        Checkpoints(tmp_path).write(state, 1)
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,6 @@ from tf_levelset import compat
 from tf_levelset.files import read_json
 from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.training import distribution
-from tf_levelset.training.checkpoints import Checkpoints, Unkept
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.train import train
 
@@ -79,7 +78,6 @@ def test_the_default_strategy_is_one_chief() -> None:
     assert distribution.is_chief(strategy)
     assert distribution.replicas_here(strategy) == 1
     assert distribution.any_worker(strategy, True, False) == (True, False)
-    distribution.wait_for_all(strategy)
 
 
 def test_strategies_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +185,7 @@ def test_the_loop_is_that_of_fit(frequency: int | list[int], averages: bool) -> 
     batches = tf.data.Dataset.from_tensor_slices((x, x)).batch(4).repeat()
     judged = tf.data.Dataset.from_tensor_slices((x[:6], x[:6] + 1)).batch(2)
     found = []
-    for fit in (keras.Model.fit, distribution._fit_workers):
+    for fit in (keras.Model.fit, distribution.fit_on_workers):
         strategy = tf.distribute.MirroredStrategy(["CPU:0"])
         with strategy.scope():
             metric = keras.metrics.MeanAbsoluteError(name="mae")
@@ -229,7 +227,7 @@ def test_fit_is_kerass_own_in_one_process(
     )
     distribution.fit(linear(), [], steps_per_epoch=7)
     assert asked["steps_per_epoch"] == 7
-    assert asked["epochs"] == 1
+    assert asked["shuffle"] is False
     assert asked["validation_data"] is None
 
 
@@ -269,7 +267,7 @@ def test_workers_compare_a_number(monkeypatch: pytest.MonkeyPatch, other: int) -
         elsewhere = float(other != 12) if values.dtype == tf.float32 else other
         return 2 * values + tf.cast(2 * elsewhere, values.dtype)
 
-    monkeypatch.setattr(distribution, "_sum_over_workers", sums)
+    monkeypatch.setattr(distribution, "sum_over_replicas", sums)
     assert distribution.all_the_same(fake_strategy(TWO), 12) is (other == 12)
     assert distribution.all_the_same(fake_strategy(None), 12)
 
@@ -286,41 +284,6 @@ def test_a_lost_worker_is_named() -> None:
         distribution.naming_lost_workers(fake_strategy(None)),
     ):
         raise lost
-
-
-def test_a_checkpoint_that_a_lost_worker_prevents_is_no_full_disk(
-    tmp_path: Path,
-) -> None:
-    def write(prefix: str) -> None:
-        raise tf.errors.AbortedError(None, None, "worker 1 is gone")
-
-    state = types.SimpleNamespace(write=write)
-    with pytest.raises(tf.errors.AbortedError):
-        Checkpoints(tmp_path).write(state, 1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_only_the_chief_keeps_checkpoints(tmp_path: Path) -> None:
-    written: list[str] = []
-    variable = tf.Variable(3.0)
-    state = tf.train.Checkpoint(variable=variable)
-    Checkpoints(tmp_path).write(state, 4)
-    before = sorted(path.name for path in tmp_path.iterdir())
-
-    def write(prefix: str) -> None:
-        written.append(prefix)
-        state.write(prefix)
-
-    spy = types.SimpleNamespace(write=write)
-    other = Unkept(tmp_path)
-    (tmp_path / ".step-5.sha256.1.partial").touch()  # that the chief is writing
-    other.write(spy, 5)
-    other.clear()
-    assert len(written) == 1
-    assert (tmp_path / ".step-5.sha256.1.partial").exists()
-    (tmp_path / ".step-5.sha256.1.partial").unlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-    assert other.newest() == 4
 
 
 def test_training_refuses_a_batch_that_replicas_cannot_share(

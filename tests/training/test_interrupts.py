@@ -23,33 +23,22 @@ def handlers() -> list[object]:
     return [signal.getsignal(number) for number in SIGNALS]
 
 
-def test_nothing_is_requested_at_first() -> None:
+@pytest.mark.parametrize("first", SIGNALS)
+@pytest.mark.parametrize("second", SIGNALS)
+def test_the_first_signal_is_noted_and_the_second_stops(
+    first: int, second: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Interrupts() as interrupts:
         assert not interrupts.requested
         interrupts.raise_if_requested()
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_noted_and_nothing_stops(
-    number: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with Interrupts() as interrupts:
-        send(number)
-        # Reached: the step at hand is finished.
-        assert interrupts.requested
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.raise_if_requested()
-    assert "Stopping after this step" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("first", SIGNALS)
-@pytest.mark.parametrize("second", SIGNALS)
-def test_a_second_signal_stops_at_once(first: int, second: int) -> None:
-    with Interrupts() as interrupts:
         send(first)
+        # Reached: the current step is completed.
+        assert interrupts.requested
         with pytest.raises(KeyboardInterrupt):
             send(second)
-        assert interrupts.requested
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.raise_if_requested()
+    assert "Stopping after this step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
@@ -71,25 +60,6 @@ def test_handlers_are_restored(error: type[BaseException] | None) -> None:
             signal.signal(number, handler)
 
 
-def test_afterwards_ctrl_c_is_what_it_was() -> None:
-    # A shell starts what runs in the background with Ctrl-C ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with Interrupts():
-            pass
-        with pytest.raises(KeyboardInterrupt):
-            send(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_request_outlives_the_block() -> None:
-    with Interrupts() as interrupts:
-        send(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        interrupts.raise_if_requested()
-
-
 def test_other_threads_change_no_handler() -> None:
     before, during = handlers(), []
 
@@ -104,11 +74,8 @@ def test_other_threads_change_no_handler() -> None:
     assert during == before == handlers()
 
 
-# A loop that takes two seconds a step, unless it is stopped.
 LOOP = """
-import time
-from pathlib import Path
-import runpy, sys
+import runpy, sys, time
 
 Interrupts = runpy.run_path(sys.argv[1])["Interrupts"]
 with Interrupts() as interrupts:
@@ -122,7 +89,7 @@ with Interrupts() as interrupts:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_process_finishes_its_step(number: int) -> None:
-    # The file itself: importing the package would take TensorFlow's seconds.
+    # Runs the file itself: importing the package would take TensorFlow's seconds.
     path = sys.modules[Interrupts.__module__].__file__
     assert path is not None
     process = subprocess.Popen(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tf_levelset.training.run_folder import (
+    load_recipe,
     read_class_names,
     read_evaluation,
     read_evaluations,
@@ -93,3 +94,8 @@ def test_what_no_run_writes_is_named(
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"Expected .* in .*file\.json\. Received: "):
         read(path)
+
+
+def test_load_recipe_needs_a_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Expected a run folder"):
+        load_recipe(tmp_path)

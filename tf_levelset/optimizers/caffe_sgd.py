@@ -1,4 +1,4 @@
-"""SGD as Caffe does it, which is what DeepLab and the paper trained with."""
+"""SGD with the update rule of Caffe, which DeepLab and the paper trained with."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from tf_levelset.checks import is_number
 class CaffeSGD(keras.optimizers.SGD):
     """SGD with momentum, coupled L2 decay and per-layer learning rates.
 
-    Both come before the momentum: v ← momentum · v − lr · m · (g + d · wd · w) and
-    w ← w + v, with m and d the multipliers of the variable (Caffe's `lr_mult` and
-    `decay_mult`). Keras' own `weight_decay` is decoupled and outside the momentum:
-    with momentum 0.9 it decays ten times less. Keras has no per-layer learning rate.
+    Decay and learning rate are applied before the momentum:
+    v ← momentum · v − lr · m · (g + d · wd · w) and w ← w + v, where m and d are the
+    multipliers of the variable (Caffe's `lr_mult` and `decay_mult`). Keras' own
+    `weight_decay` is decoupled and outside of the momentum, so that with momentum 0.9
+    it decays ten times less. Keras has no per-layer learning rates.
 
     Args:
-        learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
-        momentum: in [0, 1].
-        l2: the weight decay wd, zero or more.
-        multipliers: triples of a regular expression, a learning rate multiplier and a
-            decay multiplier. The first whose expression is found in a variable's path
-            (as `deeplab_largefov/fc8/kernel`) applies; without any, both are 1.
-        nesterov: whether to use Nesterov momentum.
-        name: name of the optimizer.
-        **kwargs: as `keras.optimizers.SGD`, but for `weight_decay`.
+        learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`.
+        momentum: Momentum, in [0, 1].
+        l2: The weight decay wd, zero or more.
+        multipliers: Triples of a regular expression, a learning rate multiplier and a
+            decay multiplier. The first expression that is found in a variable's path
+            (such as `deeplab_largefov/fc8/kernel`) applies; without any, both
+            multipliers are 1.
+        nesterov: Whether to use Nesterov momentum.
+        name: Name of the optimizer.
+        **kwargs: Further arguments of `keras.optimizers.SGD`, except `weight_decay`.
 
     Raises:
-        ValueError: for a momentum or `l2` out of range, malformed multipliers, or
-            `weight_decay`.
+        ValueError: If `momentum` or `l2` is out of range, a multiplier is malformed, or
+            `weight_decay` is given.
 
     Example:
     >>> optimizer = CaffeSGD(
@@ -66,7 +68,7 @@ class CaffeSGD(keras.optimizers.SGD):
         checked = [_checked(multiplier) for multiplier in multipliers]
         super().__init__(
             learning_rate=learning_rate,
-            momentum=float(momentum),  # Keras takes no integer
+            momentum=float(momentum),  # Keras rejects integers.
             nesterov=nesterov,
             name=name,
             **kwargs,
@@ -97,14 +99,14 @@ class CaffeSGD(keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this optimizer."""
         config = super().get_config()
-        # Keras 2.15 lists arguments that its own constructor is not given here.
+        # Keras 2.15 lists arguments that this constructor does not accept.
         config.pop("weight_decay", None)
         multipliers = [list(multiplier) for multiplier in self.multipliers]
         return {**config, "l2": self.l2, "multipliers": multipliers}
 
 
 def _checked(multiplier: Sequence[Any]) -> tuple[str, float, float]:
-    """Returns the triple, or raises."""
+    """Returns a valid triple of `multipliers`; raises `ValueError` for others."""
     if len(multiplier) != 3 or not isinstance(multiplier[0], str):
         raise ValueError(
             "Expected multipliers of (pattern, learning rate ×, decay ×). Received: "

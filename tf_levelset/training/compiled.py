@@ -7,34 +7,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_levelset import losses
 from tf_levelset.checks import call_with_options
 from tf_levelset.datasets.pipeline import Source
-from tf_levelset.losses import (
-    ActiveContourLoss,
-    BoundaryLoss,
-    CrossEntropyLevelSetLoss,
-    DiceLoss,
-    FocalLoss,
-    LocallyAdaptiveLoss,
-    LossMaxPooling,
-    LossSum,
-    LovaszSoftmaxLoss,
-    SegmentationLoss,
-)
 from tf_levelset.metrics import LevelSetEnergy, MeanIoU
 from tf_levelset.models import at_input_size, create_model, output_stride
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 from tf_levelset.optimizers.schedules import schedule
 from tf_levelset.training.recipe import Recipe
 
-COMPARISON_LOSSES: dict[str, type[SegmentationLoss]] = {
-    "lmp": LossMaxPooling,
-    "lad": LocallyAdaptiveLoss,
-    "focal": FocalLoss,
-    "dice": DiceLoss,
-    "lovasz": LovaszSoftmaxLoss,
-    "boundary": BoundaryLoss,
-    "active_contour": ActiveContourLoss,
+COMPARISON_LOSSES: dict[str, type[losses.SegmentationLoss]] = {
+    "lmp": losses.LossMaxPooling,
+    "lad": losses.LocallyAdaptiveLoss,
+    "focal": losses.FocalLoss,
+    "dice": losses.DiceLoss,
+    "lovasz": losses.LovaszSoftmaxLoss,
+    "boundary": losses.BoundaryLoss,
+    "active_contour": losses.ActiveContourLoss,
 }
 """The losses that the level set loss is compared with, by their names in recipes."""
 
@@ -120,8 +109,10 @@ def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Los
             f"sets itself. Received: {options!r}"
         )
     if name == "ls":
-        return call_with_options(name, CrossEntropyLevelSetLoss, **options, **common)
-    cross_entropy = CrossEntropyLevelSetLoss(level_set_weight=0.0, **common)
+        return call_with_options(
+            name, losses.CrossEntropyLevelSetLoss, **options, **common
+        )
+    cross_entropy = losses.CrossEntropyLevelSetLoss(level_set_weight=0.0, **common)
     if name == "ce":
         return cross_entropy
     if name in _REPLACES_CROSS_ENTROPY:
@@ -129,7 +120,7 @@ def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Los
     options = dict(options)
     weight = options.pop("weight", 1.0)
     loss = call_with_options(name, COMPARISON_LOSSES[name], **options, **common)
-    return LossSum([cross_entropy, loss], [1.0, weight])
+    return losses.LossSum([cross_entropy, loss], [1.0, weight])
 
 
 def build_optimizer(recipe: Recipe, steps: int) -> CaffeSGD:

@@ -1,15 +1,14 @@
 """Training on several replicas, in one process or in several (`tf.distribute`).
 
-A step on R replicas is the step of one process with the same global batch: each replica
-has its part of the batch, gradients are added up, and losses divide by the valid pixels
-of the whole batch (`SegmentationLoss`). `fit` is Keras' own but for one case: Keras 3's
-does not run under `MultiWorkerMirroredStrategy`, whose loop is therefore here.
+A step on R replicas equals the step of one process with the same global batch: each
+replica gets its part of the batch, gradients are summed, and losses divide by the
+number of valid pixels of the whole batch (`SegmentationLoss`). `fit` does what
+`keras.Model.fit` does; Keras 3's own does not run under `MultiWorkerMirroredStrategy`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,8 +19,7 @@ import tensorflow as tf
 from tf_levelset import compat
 
 Batches = Any
-"""A `tf.data.Dataset`, or one that is distributed already."""
-
+"""A `tf.data.Dataset`, or a distributed dataset."""
 
 WORKER_LOST = (
     tf.errors.UnavailableError,
@@ -29,19 +27,21 @@ WORKER_LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
-"""What TensorFlow raises in the workers that are left."""
+"""What TensorFlow raises in the remaining workers when one has ended."""
+
+# --- Strategies and workers ---
 
 
 def strategy_named(name: str | None) -> tf.distribute.Strategy:
     """Returns a strategy by its name on the command line.
 
     Args:
-        name: "mirrored" for all GPUs of this machine, "workers" for all processes that
-            the environment variable TF_CONFIG names, None for one device. To be
-            called before TensorFlow has done anything else.
+        name: "mirrored" for all GPUs of this machine, "workers" for all processes in
+            the environment variable TF_CONFIG, or None for one device. To be called
+            before TensorFlow is used for anything else.
 
     Raises:
-        ValueError: for another name, or "workers" without TF_CONFIG.
+        ValueError: If the name is unknown, or TF_CONFIG is not set for "workers".
     """
     if name is None:
         return tf.distribute.get_strategy()
@@ -58,7 +58,7 @@ def strategy_named(name: str | None) -> tf.distribute.Strategy:
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """Returns how many processes train together."""
+    """Returns the number of processes that train together."""
     resolver = strategy.cluster_resolver
     if resolver is None:
         return 1
@@ -68,7 +68,7 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether this process is the one that writes files."""
+    """Returns whether this process is the one that writes files."""
     if num_workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
@@ -78,12 +78,66 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def replicas_here(strategy: tf.distribute.Strategy) -> int:
-    """Returns how many of a strategy's replicas are in this process."""
+    """Returns the number of replicas in this process."""
     return int(strategy.num_replicas_in_sync) // num_workers(strategy)
 
 
+@contextlib.contextmanager
+def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Around training, says in this process that another worker has ended.
+
+    Raises:
+        ConnectionError: Instead of TensorFlow's errors.
+    """
+    try:
+        yield
+    except WORKER_LOST as error:
+        if num_workers(strategy) == 1:
+            raise
+        raise ConnectionError(
+            "Expected every worker to train to the end. Received: "
+            f"{error.message.strip()}\nStart all of them again with the same command: "
+            "they resume from the last checkpoint."
+        ) from error
+
+
+# --- Agreement between workers: all of them must ask at the same time ---
+
+
+def any_worker(strategy: tf.distribute.Strategy, *flags: bool) -> tuple[bool, ...]:
+    """Returns for each flag whether it is set in any worker."""
+    if num_workers(strategy) == 1:
+        return flags
+    sums = sum_over_replicas(strategy, tf.constant(flags, tf.float32))
+    return tuple((sums > 0).numpy().tolist())
+
+
+def all_the_same(strategy: tf.distribute.Strategy, number: int) -> bool:
+    """Returns whether every worker has the same number."""
+    if num_workers(strategy) == 1:
+        return True
+    total = int(sum_over_replicas(strategy, tf.constant(number, tf.int64)))
+    (differs,) = any_worker(strategy, total != number * strategy.num_replicas_in_sync)
+    return not differs
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Waits for every worker, because one that ends earlier would end the others."""
+    any_worker(strategy, False)
+
+
+@tf.function
+def sum_over_replicas(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a tensor over all replicas of all workers."""
+    everywhere = strategy.run(lambda: tf.identity(values))
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None)
+
+
+# --- Data ---
+
+
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Raises `ValueError` unless every replica has as large a part of a batch."""
+    """Raises `ValueError` if the replicas cannot share a batch evenly."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise ValueError(
@@ -96,15 +150,16 @@ def distribute(
     strategy: tf.distribute.Strategy,
     batches: Callable[[int, int], tf.data.Dataset],
 ) -> Batches:
-    """Returns batches for `fit`, each worker making its own part of each of them.
+    """Returns batches for `fit`, of which each worker makes its own part.
 
     Args:
-        strategy: whose replicas are to have them.
-        batches: from the number of workers and a worker's index to its batches of one
-            fixed size, such as `training_dataset` with its other arguments set.
+        strategy: The strategy of training.
+        batches: A function from the number of workers and the index of a worker to its
+            parts of the batches, all of one size; for example `training_dataset` with
+            its other arguments fixed.
 
     Returns:
-        A dataset of global batches, which Keras splits, or of this worker's parts.
+        A dataset of global batches, which Keras splits, or of the parts of this worker.
     """
     if num_workers(strategy) == 1:
         return batches(1, 0)
@@ -114,87 +169,89 @@ def distribute(
         mine = batches(context.num_input_pipelines, context.input_pipeline_id)
         if replicas == 1:
             return mine
-        return mine.unbatch().batch(_batch_size(mine) // replicas, drop_remainder=True)
+        size = int(tf.nest.flatten(mine.element_spec)[0].shape[0])
+        return mine.unbatch().batch(size // replicas, drop_remainder=True)
 
     return strategy.distribute_datasets_from_function(of_worker)
 
 
 def to_every_replica(
-    strategy: tf.distribute.Strategy, pictures: tf.data.Dataset
+    strategy: tf.distribute.Strategy, images: tf.data.Dataset
 ) -> Batches:
-    """Returns batches of one picture of which every replica has the same.
+    """Returns batches of one image, the same for every replica.
 
-    So metrics over pictures of any number are those of one process, on any number of
-    replicas.
+    Metrics over any number of images are thereby those of one process.
 
     Args:
-        strategy: whose replicas are to have them.
-        pictures: single samples, not batched. To several workers they come again and
-            again.
+        strategy: The strategy of training.
+        images: Samples that are not batched. With several workers they are repeated
+            without end.
     """
     replicas = replicas_here(strategy)
-    copies = pictures.flat_map(
+    copies = images.flat_map(
         lambda *sample: tf.data.Dataset.from_tensors(sample).repeat(replicas)
     )
     if num_workers(strategy) == 1:
-        # Keras warns at the end of data whose number it does not know.
-        number = tf.data.experimental.assert_cardinality(
-            pictures.cardinality() * replicas
-        )
-        return copies.apply(number).batch(replicas).prefetch(2)
+        # Keras warns at the end of data of unknown size.
+        size = images.cardinality() * replicas
+        copies = copies.apply(tf.data.experimental.assert_cardinality(size))
+        return copies.batch(replicas).prefetch(2)
     return strategy.distribute_datasets_from_function(
         lambda _: copies.batch(1).repeat().prefetch(2)
     )
 
 
-def any_worker(strategy: tf.distribute.Strategy, *flags: bool) -> tuple[bool, ...]:
-    """Tells of each flag whether it is set in any worker; all must ask at once."""
-    if num_workers(strategy) == 1:
-        return flags
-    sums = _sum_over_workers(strategy, tf.constant(flags, tf.float32))
-    return tuple((sums > 0).numpy().tolist())
-
-
-def all_the_same(strategy: tf.distribute.Strategy, number: int) -> bool:
-    """Tells whether every worker has the same number; all must ask at once."""
-    if num_workers(strategy) == 1:
-        return True
-    total = int(_sum_over_workers(strategy, tf.constant(number, tf.int64)))
-    (differs,) = any_worker(strategy, total != number * strategy.num_replicas_in_sync)
-    return not differs
-
-
-@tf.function
-def _sum_over_workers(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
-    everywhere = strategy.run(lambda: tf.identity(values))
-    return strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None)
-
-
-@contextlib.contextmanager
-def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Around training, says in this process that another one has ended.
-
-    Raises:
-        ConnectionError: instead of what TensorFlow raises.
-    """
-    try:
-        yield
-    except WORKER_LOST as error:
-        if num_workers(strategy) == 1:
-            raise
-        raise ConnectionError(
-            "Expected every worker to train to the end. Received: "
-            f"{error.message.strip()}\nStart all of them again with the same command: "
-            "they go on from the last checkpoint."
-        ) from error
-
-
-def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns once every worker has come here: whoever left earlier would end all."""
-    any_worker(strategy, False)
+# --- Training ---
 
 
 def fit(
+    model: keras.Model,
+    batches: Batches,
+    *,
+    validation_data: Batches | None = None,
+    validation_steps: int | None = None,
+    **options: Any,
+) -> keras.callbacks.History:
+    """Does what `model.fit` does, under every strategy that the model was made in.
+
+    Args:
+        model: A compiled model.
+        batches: See `distribute`. With Keras 3 under `MultiWorkerMirroredStrategy`,
+            there must be as many batches as steps.
+        validation_data: See `to_every_replica`.
+        validation_steps: Number of validation batches, from the first one each time.
+            Required with several workers, whose validation data have no end.
+        **options: `steps_per_epoch`, and optionally `epochs`, `initial_epoch`,
+            `validation_freq`, `callbacks` and `verbose`, as in `keras.Model.fit`. Each
+            process calls its own callbacks; those that write files are for the chief
+            only (`is_chief`).
+
+    Returns:
+        The history, as `model.fit` returns it.
+
+    Raises:
+        ValueError: If `validation_steps` is missing with several workers.
+    """
+    is_alone = num_workers(model.distribute_strategy) == 1
+    if validation_data is not None:
+        if validation_steps is None and not is_alone:
+            raise ValueError(
+                "Expected `validation_steps` with the validation data of several "
+                "workers, which have no end. Received: None"
+            )
+        if validation_steps is not None and is_alone:
+            # Given the number, Keras would go on where the last validation ended.
+            validation_data = validation_data.take(validation_steps)
+            validation_steps = None
+    options |= {"validation_data": validation_data}
+    options |= {"validation_steps": validation_steps}
+    if compat.KERAS_3 and not is_alone:
+        return fit_on_workers(model, batches, **options)
+    # The order of the batches is that of the pipeline.
+    return keras.Model.fit(model, batches, shuffle=False, **options)
+
+
+def fit_on_workers(
     model: keras.Model,
     batches: Batches,
     *,
@@ -207,75 +264,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
-    """`model.fit`, under every strategy that the model was made in.
-
-    Args:
-        model: compiled.
-        batches: see `distribute`. In Keras 3 under `MultiWorkerMirroredStrategy`, at
-            least of all steps that are asked for.
-        steps_per_epoch: number of steps of an epoch.
-        epochs: the epoch to end with, counted from 1.
-        initial_epoch: the epoch to begin with, counted from 0.
-        validation_data: see `to_every_replica`.
-        validation_steps: number of its batches, each time from the first; several
-            workers need it, whose validation data have no end.
-        validation_freq: how many epochs from one validation to the next, or after which
-            epochs, counted from 1.
-        callbacks: as Keras'. Each process calls its own; those that write files belong
-            to the chief (`is_chief`).
-        verbose: as in Keras.
-
-    Returns:
-        What `model.fit` returns.
-
-    Raises:
-        ValueError: for the validation data of several workers without their number.
-    """
-    is_alone = num_workers(model.distribute_strategy) == 1
-    if validation_data is not None:
-        if validation_steps is None and not is_alone:
-            raise ValueError(
-                "Expected `validation_steps` with the validation data of several "
-                "workers, which have no end. Received: None"
-            )
-        if validation_steps is not None and is_alone:
-            # With the number itself, Keras goes on where it was the last time.
-            validation_data = validation_data.take(validation_steps)
-            validation_steps = None
-    if not is_alone and compat.KERAS_3:
-        fit_model = _fit_workers
-    else:
-        # The pipeline's order is the order.
-        fit_model = functools.partial(keras.Model.fit, shuffle=False)
-    history: keras.callbacks.History = fit_model(
-        model,
-        batches,
-        steps_per_epoch=steps_per_epoch,
-        epochs=epochs,
-        initial_epoch=initial_epoch,
-        validation_data=validation_data,
-        validation_steps=validation_steps,
-        validation_freq=validation_freq,
-        callbacks=list(callbacks),
-        verbose=verbose,
-    )
-    return history
-
-
-def _fit_workers(
-    model: keras.Model,
-    batches: Batches,
-    *,
-    steps_per_epoch: int,
-    epochs: int,
-    initial_epoch: int,
-    validation_data: Batches | None,
-    validation_steps: int | None,
-    validation_freq: int | Sequence[int],
-    callbacks: list[keras.callbacks.Callback],
-    verbose: int | str,
-) -> keras.callbacks.History:
-    """The loop of `fit` around Keras 3's own `train_step` and `test_step`."""
+    """The loop of `fit`, around Keras 3's own `train_step` and `test_step`."""
     strategy = model.distribute_strategy
     train_step = _on_replicas(strategy, model.train_step)
     test_step = _on_replicas(strategy, model.test_step)
@@ -319,7 +308,7 @@ def _fit_workers(
         if model.stop_training:
             break
     if epochs > 0:
-        # Of an optimizer that averages: the averages.
+        # Keras averages the weights now, if the optimizer has `use_ema`.
         model.optimizer.finalize_variable_values(model.trainable_weights)
     called.on_train_end(logs)
     return history
@@ -328,7 +317,7 @@ def _fit_workers(
 def _on_replicas(
     strategy: tf.distribute.Strategy, step: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """A step as a graph that every replica runs; its results are their means."""
+    """Returns a step as a graph that every replica runs, and that returns the means."""
 
     @tf.function(reduce_retracing=True)
     def everywhere(batch: Any) -> Any:
@@ -351,7 +340,3 @@ def _validates(epoch: int, frequency: int | Sequence[int]) -> bool:
     if isinstance(frequency, int):
         return (epoch + 1) % frequency == 0
     return epoch + 1 in frequency
-
-
-def _batch_size(batches: tf.data.Dataset) -> int:
-    return int(tf.nest.flatten(batches.element_spec)[0].shape[0])

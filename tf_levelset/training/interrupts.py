@@ -1,18 +1,18 @@
-"""Stopping between two steps rather than inside one."""
+"""Stopping between two training steps, rather than inside one."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
 class Interrupts:
-    """Notes Ctrl-C and SIGTERM, for a loop to act on where it can stop cleanly.
+    """Notes Ctrl-C and SIGTERM, so that a loop can stop where it is safe to.
 
-    A second Ctrl-C stops at once. Outside the main thread, where Python delivers no
-    signals, nothing is noted.
+    A second signal stops at once. Python delivers signals to the main thread only; in
+    other threads nothing is noted.
 
     Example:
     >>> with Interrupts() as interrupts:
@@ -30,12 +30,7 @@ class Interrupts:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -46,6 +41,6 @@ class Interrupts:
         print("\nStopping after this step; once more to stop at once.", flush=True)
 
     def raise_if_requested(self) -> None:
-        """Raises `KeyboardInterrupt` if a signal has come."""
+        """Raises `KeyboardInterrupt` if a signal has been received."""
         if self.requested:
             raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from typing import Any
 
 from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.models.catalog import (
+    ASPP_RATES,
     FCN_MULTIPLIERS,
     LARGEFOV_MULTIPLIERS,
     RESNET101_MULTIPLIERS,
@@ -28,7 +29,7 @@ from tf_levelset.training.recipe import FROM_SCRATCH, Recipe
 _SMALL_LEVEL_SET = {"level_set_weight": 0.67, "normalization": "mean"}
 _SMALL_LARGEFOV = {"width": 0.25, "batch_norm": True, "dilation": 4, "dropout": 0.0}
 _SMALL_RESNET = {"width": 0.125, "depth": 0.5, "freeze_batch_norm": False}
-_RESNET_RATE = 0.02  # At the rate of LargeFOV, 0.1, FCN-8s diverges.
+_SMALL_DEEPLAB_RESNET = {**_SMALL_RESNET, "rates": [*scaled_rates(ASPP_RATES, 160)]}
 
 _SYNTHETIC = Recipe(
     dataset="synthetic",
@@ -74,37 +75,22 @@ _FOLDER = dataclasses.replace(
     tf-levelset train --dataset folder --data-dir FOLDER
 """
 
-_SHORT: dict[str, Any] = {
-    "level_set": _SMALL_LEVEL_SET,
-    "epochs": 12,
-    "batch_size": 8,
-    "l2": 5e-4,
-    "input_scale": 1 / 3,
-    "augmentation": Augmentation(crop=(120, 160), flip=True),
-}
-_CAMVID_SHORT = (
-    Recipe(
-        dataset="camvid",
-        name="camvid-deeplab_largefov",
-        model_options=_SMALL_LARGEFOV,
-        **_SHORT,
-    ),
-    Recipe(
-        dataset="camvid",
-        name="camvid-deeplab_resnet101",
-        model="deeplab_resnet101",
-        model_options={**_SMALL_RESNET, "rates": [*scaled_rates((6, 12, 18, 24), 160)]},
-        learning_rate=_RESNET_RATE,
-        **_SHORT,
-    ),
-    Recipe(
-        dataset="camvid",
-        name="camvid-fcn8s_resnet101",
-        model="fcn8s_resnet101",
-        model_options=_SMALL_RESNET,
-        learning_rate=_RESNET_RATE,
-        **_SHORT,
-    ),
+_CAMVID_SHORT = tuple(
+    dataclasses.replace(
+        _CAMVID,
+        name=f"camvid-{model}",
+        model=model,
+        model_options=options,
+        learning_rate=learning_rate,
+        epochs=12,
+        input_scale=1 / 3,
+        augmentation=Augmentation(crop=(120, 160), flip=True),
+    )
+    for model, options, learning_rate in (
+        ("deeplab_largefov", _SMALL_LARGEFOV, 0.1),
+        ("deeplab_resnet101", _SMALL_DEEPLAB_RESNET, 0.02),
+        ("fcn8s_resnet101", _SMALL_RESNET, 0.02),  # At 0.1 it diverges.
+    )
 )
 """Each type of net on real images, in a few minutes per loss.
 

@@ -111,14 +111,13 @@ def with_earlier_losses(recipe: Recipe, run_dir: Path) -> Recipe:
 
 
 # --- Histories and evaluations ---
+#
+# Each function that reads a file raises `ValueError`, naming the file, if it does not
+# hold what it should.
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Reads a history: one row of numbers per epoch.
-
-    Raises:
-        ValueError: If the file holds something else.
-    """
+    """Reads a history: one row of numbers per epoch."""
     rows = read_json(path)
     is_history = isinstance(rows, list) and all(
         isinstance(row, dict)
@@ -136,31 +135,19 @@ def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """Reads an evaluation, as `tf_levelset.inference.evaluation.evaluate` returns it.
-
-    Raises:
-        ValueError: If the file holds something else.
-    """
+    """Reads what `evaluate` of `tf_levelset.inference` returned."""
     return checked_evaluation(path, read_json(path))
 
 
 def read_evaluations(path: Path) -> dict[str, dict[str, Any]]:
-    """Reads evaluations by the names of their losses.
-
-    Raises:
-        ValueError: If the file holds something else.
-    """
+    """Reads evaluations by the names of their losses."""
     values = read_json(path)
     _require(path, isinstance(values, dict), "evaluations by their losses", values)
     return {name: checked_evaluation(path, value) for name, value in values.items()}
 
 
 def checked_evaluation(path: Path, values: Any) -> dict[str, Any]:
-    """Returns `values`, which were read from `path`, if they are an evaluation.
-
-    Raises:
-        ValueError: If they are not.
-    """
+    """Returns `values`, which were read from `path`, if they are an evaluation."""
     is_evaluation = (
         isinstance(values, dict)
         and isinstance(values.get("dataset"), str)
@@ -184,23 +171,15 @@ def _are_scores(values: Any) -> bool:
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Reads the names of classes.
-
-    Raises:
-        ValueError: If the file holds something else.
-    """
+    """Reads the names of classes."""
     names = read_json(path)
-    are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    are_names = isinstance(names, list) and all(isinstance(n, str) for n in names)
     _require(path, are_names, "names of classes", names)
     return names
 
 
 def read_palette(path: Path) -> np.ndarray:
-    """Reads the colours of classes, uint8 of shape (C, 3).
-
-    Raises:
-        ValueError: If the file holds something else.
-    """
+    """Reads the colours of classes, uint8 of shape (C, 3)."""
     rows = read_json(path)
     is_palette = isinstance(rows, list) and all(
         isinstance(row, list)
@@ -213,11 +192,7 @@ def read_palette(path: Path) -> np.ndarray:
 
 
 def read_versions(path: Path) -> dict[str, str]:
-    """Reads the versions that a report was written with, if it names them.
-
-    Raises:
-        ValueError: If the file is not a report.
-    """
+    """Reads the versions that a report was written with, if it names them."""
     report = read_json(path)
     versions = report.get("versions", {}) if isinstance(report, dict) else None
     is_report = isinstance(versions, dict) and all(

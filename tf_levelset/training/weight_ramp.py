@@ -1,4 +1,4 @@
-"""Callbacks for `fit`."""
+"""A callback that raises the weight of a loss term over the first steps."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from tf_levelset.checks import is_number, is_whole
 class WeightRamp(keras.callbacks.Callback):
     """Raises a weight from zero to its full value over the first steps of training.
 
-    Far from the truth, regions say little: the cross-entropy leads first.
+    While the predictions are still poor, regions carry little information, so that the
+    cross-entropy should lead.
 
         weight = tf.Variable(0.0, trainable=False)
         loss = CrossEntropyLevelSetLoss(weight, normalization="mean", from_logits=True)
         model.compile("sgd", loss)
         model.fit(batches, callbacks=[WeightRamp(weight, 0.67, steps=1000)])
 
-    Steps are those that the optimizer has counted, so that training which goes on
-    (`ExactResume`) has the weights that it would have had. With `steps_per_execution`
-    the weight of some steps is that of the first of them.
+    The steps are those that the optimizer has counted, so that training which is
+    resumed (`ExactResume`) continues with the same weights. With `steps_per_execution`,
+    several steps share the weight of the first of them.
 
     Args:
-        weight: the variable, of TensorFlow or Keras 3, such as the loss's
+        weight: The variable, of TensorFlow or Keras 3, such as the loss's
             `level_set_weight`.
-        full: its value from step `steps` on, zero or more.
-        steps: over how many steps it rises, at least 1.
+        full: Value from step `steps` on, zero or more.
+        steps: Number of steps over which the weight rises, at least 1.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: If a value is out of range.
     """
 
     def __init__(self, weight: tf.Variable | Any, full: float, steps: int) -> None:
@@ -50,8 +51,8 @@ class WeightRamp(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Sets the weight of the step: full · step / steps, at most full."""
         optimizer = self.model.optimizer
-        # The one that mixed precision wraps counts the steps that were taken.
+        # Under mixed precision, the wrapped optimizer counts the steps that are taken.
         counted = getattr(optimizer, "inner_optimizer", optimizer).iterations
-        # Read where it is: to fetch it would wait for the step before.
+        # On the device, because fetching the value would wait for the last step.
         step = tf.cast(tf.convert_to_tensor(counted), self.weight.dtype)
         self.weight.assign(self.full * tf.minimum(step / self.steps, 1))

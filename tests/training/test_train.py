@@ -1,0 +1,239 @@
+"""Whole runs, tiny ones: what they leave, how they stop and how they go on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_levelset.datasets.augmentation import Augmentation
+from tf_levelset.training.checkpoints import Checkpoints
+from tf_levelset.training.recipe import Recipe
+from tf_levelset.training.recipes import RECIPES
+from tf_levelset.training.resume import ExactResume
+from tf_levelset.training.run_folder import (
+    check_same_recipe,
+    load_recipe,
+    with_earlier_losses,
+)
+from tf_levelset.training.train import train
+
+STEPS_PER_EPOCH = 10 // 3
+STEPS = 2 * STEPS_PER_EPOCH
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Sends Ctrl-C while the step before `step` is running."""
+    recorder: Any = ExactResume
+    original = recorder.on_train_batch_end
+
+    def with_signal(self: Any, batch: int, logs: Any = None) -> None:
+        if self.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(self, batch, logs)
+
+    monkeypatch.setattr(recorder, "on_train_batch_end", with_signal)
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return keras.models.load_model(folder / "model.keras", compile=False).get_weights()
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """The history, but for the time that it took."""
+    found = json.loads((folder / "history.json").read_text())
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+
+def test_leaves_a_whole_run_folder(finished_run: Path, tiny_recipe: Recipe) -> None:
+    config = json.loads((finished_run / "config.json").read_text())
+    assert Recipe.from_json(config) == tiny_recipe
+    report = json.loads((finished_run / "report.json").read_text())
+    assert set(report["evaluation"]) == {"ce", "ls"}
+    assert report["versions"]["tensorflow"] == tf.__version__
+    assert "level set" in (finished_run / "report.md").read_text()
+    assert (finished_run / "panel.png").stat().st_size > 1000
+    for name in ("ce", "ls"):
+        folder = finished_run / name
+        rows = json.loads((folder / "history.json").read_text())
+        assert [row["step"] for row in rows] == [STEPS_PER_EPOCH, STEPS]
+        assert {
+            "loss",
+            "mean_iou",
+            "level_set_energy_per_pixel",
+            "val_mean_iou",
+        } <= set(rows[0])
+        # The mean over batches of what "ce" minimises, whatever the loss.
+        if name == "ce":
+            # Both are sums in float32, whose last digit is 1e-7 of them.
+            found, expected = rows[0]["cross_entropy"], rows[0]["loss"]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert rows[0]["val_cross_entropy"] > 0
+        with (folder / "history.csv").open() as file:
+            table = list(csv.DictReader(file))
+        assert [float(row["loss"]) for row in table] == [row["loss"] for row in rows]
+        assert Checkpoints(folder / "checkpoint").steps() == [STEPS_PER_EPOCH, STEPS]
+        assert (folder / "model.keras").exists()
+        assert (folder / "export" / "1" / "saved_model.pb").exists()
+        assert pictures_in(folder / "events")
+
+
+def pictures_in(folder: Path) -> int:
+    """Number of pictures in TensorBoard's files."""
+    pictures = 0
+    for path in folder.rglob("events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            pictures += sum(value.tag == "val" for value in event.summary.value)
+    return pictures
+
+
+def test_a_finished_run_is_left_alone(finished_run: Path, tiny_recipe: Recipe) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished_run.rglob("model.keras")}
+    train(tiny_recipe, finished_run)
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_stops_between_steps_and_goes_on(
+    finished_run: Path,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    # Step 3 is the last of its epoch: the epoch's row is written before the stop.
+    # Dropout's random state is part of what is resumed.
+    recipe = dataclasses.replace(tiny_recipe, losses=("ls",))
+    assert recipe.model_options["dropout"] > 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, step)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path)
+    assert Checkpoints(tmp_path / "ls" / "checkpoint").newest() == step
+    assert not (tmp_path / "ls" / "model.keras").exists()
+    train(recipe, tmp_path)
+    assert history_of(tmp_path / "ls") == history_of(finished_run / "ls")
+    for ours, whole in zip(
+        weights(tmp_path / "ls"), weights(finished_run / "ls"), strict=True
+    ):
+        np.testing.assert_array_equal(ours, whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"level_set": {"epsilon": -1.0}},
+        {"model_options": {"width": 0.0}},
+        {"model_options": {"layers": 3}},
+        {"augmentation": Augmentation(scale=(0.5, 1.0))},  # sizes that do not stack
+    ],
+)
+def test_bad_options_of_any_loss_claim_nothing(
+    tiny_recipe: Recipe, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        train(dataclasses.replace(tiny_recipe, **change), tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_folder_of_another_recipe_is_refused(
+    finished_run: Path, tiny_recipe: Recipe
+) -> None:
+    other = dataclasses.replace(tiny_recipe, learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"learning_rate: 0.1 there, 0.5 asked for"):
+        train(other, finished_run)
+
+
+def test_loss_at_full_resolution(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    recipe = dataclasses.replace(
+        tiny_recipe, losses=("ls",), epochs=1, loss_stride=1, input_scale=0.5
+    )
+    train(recipe, tmp_path)
+    model = keras.models.load_model(tmp_path / "ls" / "model.keras", compile=False)
+    assert model(tf.zeros((1, 33, 40, 3))).shape == (1, 33, 40, 8)
+
+
+def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
+    root = os.environ.get("TF_LEVELSET_DATA")
+    if root is None:
+        pytest.skip("TF_LEVELSET_DATA is not set: no real pictures")
+    recipe = dataclasses.replace(
+        RECIPES["voc-deeplab_largefov"],
+        train_split="train",
+        losses=("ls",),
+        iterations=1,
+        batch_size=2,
+        model_options={"width": 0.05},
+        augmentation=Augmentation(crop=(65, 65), scale=(0.5, 1.5), photometric=True),
+    )
+    report = train(recipe, tmp_path, str(Path(root) / "voc_sample"))
+    result = report["evaluation"]["ls"]
+    assert result["dataset"] == "voc/val"
+    assert len(result["class_iou"]) == 21
+    # Pictures of 500×338 and 500×375, judged pixel by pixel but for void.
+    judged = np.sum(result["confusion"])
+    assert 0.8 * result["images"] * 500 * 338 < judged
+
+
+# --- Runs of other kinds ---
+
+
+def test_a_run_may_end_inside_an_epoch(
+    tmp_path: Path, tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 3 steps an epoch: one epoch and a step, also when stopped in the second.
+    recipe = dataclasses.replace(tiny_recipe, losses=("ce",), iterations=4)
+    train(recipe, tmp_path)
+    rows = json.loads((tmp_path / "ce" / "history.json").read_text())
+    assert [(r["epoch"], r["step"], r["steps"]) for r in rows] == [(1, 3, 3), (2, 4, 1)]
+    # No terminal, no bar: what is printed is fit to be kept.
+    printed = capsys.readouterr().out
+    assert "Epoch 2/2" in printed
+    assert not set("━\b\r") & set(printed)
+
+
+def test_losses_can_be_added_to_a_run(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    recipe = dataclasses.replace(tiny_recipe, epochs=1)
+    train(dataclasses.replace(recipe, losses=("ce",)), tmp_path)
+    model = tmp_path / "ce" / "model.keras"
+    before = model.stat().st_mtime_ns
+    report = train(dataclasses.replace(recipe, losses=("lmp",)), tmp_path)
+    assert list(report["evaluation"]) == ["ce", "lmp"]
+    assert model.stat().st_mtime_ns == before
+    assert load_recipe(tmp_path).losses == ("ce", "lmp")
+    with pytest.raises(ValueError, match="epochs: 1 there, 2 asked for"):
+        train(tiny_recipe, tmp_path)
+    # With options of its own, which those that are there must not change.
+    options = {"lmp": {"ratio": 0.5}}
+    other = dataclasses.replace(recipe, losses=("lmp",), loss_options=options)
+    with pytest.raises(ValueError, match=r"loss_options: \{\} there"):
+        check_same_recipe(tmp_path, other)
+    options = {"dice": {"weight": 0.5}}
+    other = dataclasses.replace(recipe, losses=("dice",), loss_options=options)
+    check_same_recipe(tmp_path, other)
+    merged = with_earlier_losses(other, tmp_path)
+    assert merged.losses == ("ce", "lmp", "dice")
+    assert merged.loss_options == options
+
+
+def test_a_folder_of_an_older_recipe_is_resumed(
+    tmp_path: Path, tiny_recipe: Recipe
+) -> None:
+    # Its file lacks a field that has a default now.
+    recipe = dataclasses.replace(tiny_recipe, name="", losses=("ce",), epochs=1)
+    values = recipe.to_json()
+    for field in ("name", "schedule", "iterations", "loss_options"):
+        del values[field]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    train(recipe, tmp_path)
+    assert load_recipe(tmp_path) == recipe
