@@ -1,4 +1,4 @@
-"""What several files of tests share."""
+"""Fixtures that several test files share."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def tfa() -> Any:
     if KERAS_3:
         pytest.skip("tensorflow-addons imports only with Keras 2")
     with warnings.catch_warnings():
-        # It announces the end of its life, and is older than its dependencies.
+        # It raises deprecation warnings, also of its dependencies.
         warnings.simplefilter("ignore")
         return pytest.importorskip("tensorflow_addons")
 
 
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
-    """A run of seconds."""
+    """The recipe of a run that takes seconds."""
     from tf_levelset.datasets.augmentation import Augmentation
     from tf_levelset.training.recipe import Recipe
 
@@ -57,7 +57,7 @@ def tiny_recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe) -> Path:
-    """The folder that `tf-levelset train` left, undisturbed; not to be changed."""
+    """The run folder of an uninterrupted `tf-levelset train`; not to be changed."""
     from tf_levelset.commands.main import main
     from tf_levelset.training import recipes
 

@@ -1,4 +1,4 @@
-"""Run folders with figures made up, for the tests of what compares them."""
+"""Run folders with invented scores, for tests of what reads and compares them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CLASSES = ("sky", "road")
 def evaluation(
     mean_iou: float, classes: Sequence[str] = CLASSES, **changes: Any
 ) -> dict[str, Any]:
-    """What a loss's evaluation.json holds, as far as it is compared.
+    """Returns the content of an evaluation.json, as far as it is compared.
 
     Args:
-        mean_iou: in [0, 1], as are what other figures are made of it.
-        classes: their names.
-        **changes: of its fields.
+        mean_iou: In [0, 1]; the other scores are derived from it.
+        classes: Names of the classes.
+        **changes: Fields with other values.
     """
     return {
         "dataset": "made/up",
@@ -43,9 +43,10 @@ def write_run(
     """Writes a run folder, and returns it.
 
     Args:
-        folder: to write.
-        recipe: of the run.
-        **evaluations: by the losses that have begun; None where none has ended.
+        folder: The run folder.
+        recipe: The recipe of the run.
+        **evaluations: An evaluation for each loss whose training has begun, or None if
+            it has not ended.
     """
     write_json(folder / "config.json", recipe.to_json())
     for loss, result in evaluations.items():
@@ -57,7 +58,7 @@ def write_run(
 
 
 def history() -> list[dict[str, float]]:
-    """Two epochs of ten steps; validation in the second alone."""
+    """Two epochs of ten steps; validation after the second only."""
     rows: list[dict[str, float]] = [
         {
             "epoch": epoch,

@@ -1,4 +1,4 @@
-"""The addons lane: tensorflow-addons' optimizers beside ours, on our losses."""
+"""The optimizers of tensorflow-addons, with our losses and compared with ours."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from tf_levelset import CrossEntropyLevelSetLoss, MeanIoU
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
-# TFA and Keras' HDF5 files announce the end of their lives again and again.
+# Both TFA and Keras' HDF5 files raise deprecation warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Four pictures and the labels that are in them, a row of each void."""
+    """Four images and labels that follow from them; one row of each is void."""
     images = np.random.default_rng(seed).normal(size=(4, 6, 7, 3)).astype(np.float32)
     labels = (images[..., 0] > 0).astype(np.int32)
     labels[:, 0] = 255

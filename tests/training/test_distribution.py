@@ -119,11 +119,11 @@ def test_every_worker_makes_its_own_part(worker: int) -> None:
 @pytest.mark.parametrize(
     ("cluster", "expected"), [(None, [[0, 0], [1, 1]]), (TWO, [[0], [0], [1], [1]])]
 )
-def test_every_replica_judges_every_picture(
+def test_every_replica_evaluates_every_image(
     cluster: dict[str, list[str]] | None, expected: list[list[int]]
 ) -> None:
-    pictures = tf.data.Dataset.range(2).map(lambda i: (i, i))
-    batches = distribution.to_every_replica(fake_strategy(cluster), pictures)
+    images = tf.data.Dataset.range(2).map(lambda i: (i, i))
+    batches = distribution.to_every_replica(fake_strategy(cluster), images)
     found = [image.numpy().tolist() for image, _ in batches.take(6)]
     assert found == (expected if cluster is None else expected + expected[:2])
 

@@ -1,4 +1,4 @@
-"""Whole runs, tiny ones: what they leave, how they stop and how they go on."""
+"""Whole runs, of tiny nets: their files, how they stop and how they resume."""
 
 from __future__ import annotations
 
@@ -84,17 +84,17 @@ def test_leaves_a_whole_run_folder(finished_run: Path, tiny_recipe: Recipe) -> N
         assert Checkpoints(folder / "checkpoint").steps() == [STEPS_PER_EPOCH, STEPS]
         assert (folder / "model.keras").exists()
         assert (folder / "export" / "1" / "saved_model.pb").exists()
-        assert pictures_in(folder / "events")
+        assert images_in(folder / "events")
 
 
-def pictures_in(folder: Path) -> int:
-    """Number of pictures in TensorBoard's files."""
-    pictures = 0
+def images_in(folder: Path) -> int:
+    """Returns the number of images in TensorBoard's files."""
+    images = 0
     for path in folder.rglob("events.out.tfevents.*"):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
-            pictures += sum(value.tag == "val" for value in event.summary.value)
-    return pictures
+            images += sum(value.tag == "val" for value in event.summary.value)
+    return images
 
 
 def test_a_finished_run_is_left_alone(finished_run: Path, tiny_recipe: Recipe) -> None:
@@ -163,10 +163,10 @@ def test_loss_at_full_resolution(tmp_path: Path, tiny_recipe: Recipe) -> None:
     assert model(tf.zeros((1, 33, 40, 3))).shape == (1, 33, 40, 8)
 
 
-def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
+def test_voc_images_train_from_crops(tmp_path: Path) -> None:
     root = os.environ.get("TF_LEVELSET_DATA")
     if root is None:
-        pytest.skip("TF_LEVELSET_DATA is not set: no real pictures")
+        pytest.skip("TF_LEVELSET_DATA is not set: no real images")
     recipe = dataclasses.replace(
         RECIPES["voc-deeplab_largefov"],
         train_split="train",
@@ -185,7 +185,7 @@ def test_voc_pictures_train_from_crops(tmp_path: Path) -> None:
     assert 0.8 * result["images"] * 500 * 338 < judged
 
 
-# --- Runs of other kinds ---
+# --- Other runs ---
 
 
 def test_a_run_may_end_inside_an_epoch(
