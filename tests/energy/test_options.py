@@ -35,11 +35,29 @@ def test_weights_may_come_from_a_generator() -> None:
     assert weights == (0.5, 2.0)
 
 
-@pytest.mark.parametrize("option", ["epsilon", "class_weight", "signed"])
-def test_text_is_no_value(option: str) -> None:
-    texts: dict[str, Any] = {option: "ab"}
-    with pytest.raises(ValueError, match=f"Expected `{option}` to be .*Received: 'ab'"):
-        EnergyOptions(**texts)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heaviside": "step"}, r"`heaviside` to be one of .*Received: 'step'"),
+        ({"heaviside": ["mahf"]}, r"`heaviside` to be one of .*Received: \['mahf'\]"),
+        ({"normalization": "max"}, "`normalization` to be one of .*Received: 'max'"),
+        ({"epsilon": 0.0}, "`epsilon` to be positive.*Received: 0.0"),
+        ({"epsilon": "0.1"}, "`epsilon` to be positive.*Received: '0.1'"),
+        ({"epsilon": None}, "`epsilon` to be positive.*Received: None"),
+        ({"heaviside": "logit", "epsilon": 1.5}, 'at most 1 for "logit".*1.5'),
+        ({"heaviside": "logit", "epsilon": 0.01}, '1/60 or more for "logit".*0.01'),
+        ({"normalization": "correlation", "signed": True}, "False for 'correlation'"),
+        ({"normalization": "balanced", "signed": True}, "False for 'balanced'"),
+        ({"signed": "no"}, "`signed` to be True or False.*Received: 'no'"),
+        ({"class_weight": [1.0, -1.0]}, "`class_weight` to be finite numbers"),
+        ({"class_weight": "ab"}, "`class_weight` to be finite .*Received: 'ab'"),
+        ({"class_weight": 3.0}, "`class_weight` to be finite .*Received: 3.0"),
+        ({"class_weight": {0: 1.0}}, "`class_weight` to be finite .*{0: 1.0}"),
+    ],
+)
+def test_wrong_options_raise(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"Expected .*{message}"):
+        EnergyOptions(**options)
 
 
 def test_names_are_known_without_tensorflow() -> None:
