@@ -1,5 +1,8 @@
-"""What the package costs beside what its users would otherwise pick.
+"""What the package costs, in ratios of two things that are timed in turns.
 
-`python -m benchmarks` runs every benchmark, each in a process of its own, and
-`python -m benchmarks.report` writes docs/performance.md from what they measured.
+`python -m benchmarks` runs the benchmarks and writes a JSON file for each. The function
+`measure` of a benchmark returns `sizes`, what was measured; `cases`, the median,
+quartiles and extremes of each timed case in seconds; and `targets`, the figures of
+interest with their bounds, see `harness.target`. `python -m benchmarks.report` prints
+the targets of several runs as a table.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every benchmark, its figures written as soon as it ends."""
+"""`python -m benchmarks`: runs benchmarks, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,29 +14,21 @@ from typing import Any
 
 from benchmarks import harness
 
-BENCHMARKS = (
-    "loss",
-    "growth",
-    "peers",
-    "metrics",
-    "step",
-    "pipeline",
-    "inference",
-)
+BENCHMARKS = ("loss", "step", "metrics", "pipeline", "inference")
 
 
 def main() -> None:
-    """Runs the benchmarks asked for, one process after the other."""
+    """Runs the benchmarks that are asked for, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("benchmarks/results/1"),
-        help="folder of the JSON files, one a benchmark",
+        help="folder of the JSON files, one for each benchmark",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes: to see that it runs"
+        "--quick", action="store_true", help="tiny sizes, to see that it runs"
     )
     parser.add_argument("--here", metavar="NAME", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -51,7 +43,7 @@ def main() -> None:
 
 
 def run(name: str, options: argparse.Namespace) -> bool:
-    """Runs one benchmark in a process of its own; tells whether it ended well."""
+    """Runs one benchmark in a process of its own and returns whether it ended well."""
     command = [sys.executable, "-m", "benchmarks", "--here", name]
     command += ["--out", str(options.out)] + ["--quick"] * options.quick
     start = time.perf_counter()

@@ -1,8 +1,7 @@
-"""How everything is measured: alternately, all samples kept, ratios by pairs.
+"""How everything is measured: alternately, with ratios round by round.
 
-A machine that others share drifts by more than what is to be measured. So two things
-are never timed one after the other but in turns, a sample of each a round, and
-compared round by round.
+The speed of a shared machine drifts by more than the differences of interest. So two
+things are timed in turns, one sample of each per round, and compared round by round.
 """
 
 from __future__ import annotations
@@ -33,10 +32,6 @@ PACKAGES = (
     "keras",
     "numpy",
     "opencv-python",
-    "torch",
-    "monai",
-    "segmentation-models-pytorch",
-    "albumentations",
     "openvino",
     "onnxruntime",
     "tf2onnx",
@@ -45,30 +40,28 @@ PACKAGES = (
 
 Samples = dict[str, list[float]]
 
-MEMORY_HANDED_BACK = {"TF_ENABLE_ONEDNN_OPTS": "0"}
-"""The environment in which TensorFlow gives freed memory back to the C library.
+FREES_MEMORY = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+"""The environment in which TensorFlow returns freed memory to the C library.
 
-With oneDNN, which is its default on processors with VNNI alone, it keeps a pool, which
-hides from the system what a peak is.
+With oneDNN it keeps a pool, which hides peaks from the system.
 """
 
 
 def alternate(
     cases: Mapping[str, Callable[[], float | None]], rounds: int, warmups: int = 2
 ) -> Samples:
-    """Times every case once a round, the order turned around from round to round.
+    """Times every case once per round, in an order that is reversed each round.
 
     Args:
-        cases: by name, what is to be timed: functions that return when their work is
-            done, with None, or with the seconds where they took the time themselves
-            (`Worker`).
-        rounds: number of samples of each case.
-        warmups: number of rounds before, which are not counted.
+        cases: The functions to time, by name. They return None, or the seconds if they
+            took the time themselves, as a `Worker` does.
+        rounds: Number of samples of each case.
+        warmups: Number of rounds before, which do not count.
 
     Returns:
-        The seconds of each case, a sample a round.
+        The seconds of each case, one sample per round.
     """
-    # Else every collection of garbage would go through all that TensorFlow holds.
+    # Otherwise each garbage collection would visit all objects of TensorFlow.
     gc.freeze()
     names = list(cases)
     samples: Samples = {name: [] for name in names}
@@ -81,7 +74,7 @@ def alternate(
 
 
 def timed(function: Callable[[], float | None]) -> float:
-    """Returns the seconds a call takes, by its own account where it gives one."""
+    """Returns the seconds of a call, as it reports them if it does."""
     gc.collect()
     start = time.perf_counter()
     own = function()
@@ -100,16 +93,13 @@ def summary(samples: Sequence[float]) -> dict[str, float]:
     }
 
 
-def described(samples: Samples) -> dict[str, dict[str, Any]]:
-    """Returns each case's samples and their summary, as benchmarks tell `cases`."""
-    return {
-        name: {"seconds": seconds, **summary(seconds)}
-        for name, seconds in samples.items()
-    }
+def described(samples: Samples) -> dict[str, dict[str, float]]:
+    """Returns the summary of each case, in seconds."""
+    return {name: summary(seconds) for name, seconds in samples.items()}
 
 
 def best(samples: Samples, names: Iterable[str]) -> str:
-    """Returns which of the cases has the smallest median."""
+    """Returns the name of the case with the smallest median."""
     return min(names, key=lambda name: float(np.median(samples[name])))
 
 
@@ -119,57 +109,50 @@ def ratio(
     """Compares the best of our cases with the best of theirs, round by round.
 
     Returns:
-        `ours` and `theirs`, the cases taken; `pairs`, ours over theirs a round; and
-        their `summary`.
+        `ours` and `theirs`, the cases compared; `rounds`, their number; and the
+        `summary` of ours over theirs.
     """
     a, b = best(samples, ours), best(samples, theirs)
-    pairs = [x / y for x, y in zip(samples[a], samples[b], strict=True)]
-    return {"ours": a, "theirs": b, "pairs": pairs, **summary(pairs)}
+    ratios = [x / y for x, y in zip(samples[a], samples[b], strict=True)]
+    return {"ours": a, "theirs": b, "rounds": len(ratios), **summary(ratios)}
 
 
 def target(
-    name: str, measured: float | None, bound: float | None, sense: str, **details: Any
+    name: str, measured: float, bound: float | None, **details: Any
 ) -> dict[str, Any]:
-    """States a target and whether it was met.
+    """States a figure, the bound it is held to, and whether it meets the bound.
 
     Args:
-        name: what was asked for, a sentence.
-        measured: the figure, in the bound's unit; None where it could not be had.
-        bound: what it is held against; None for a figure that is only reported.
-        sense: "at most" or "at least".
-        details: anything else to keep beside it, such as `ratio`'s answer, or the
-            `published_ratio` that a reported one is read beside.
+        name: What is measured.
+        measured: The figure.
+        bound: The largest figure that meets the target; None if it is only reported.
+        **details: More to keep beside it, such as quartiles.
     """
-    if sense not in ("at most", "at least"):
-        raise ValueError(f"Expected 'at most' or 'at least'. Received: {sense!r}")
-    met = None
-    if measured is not None and bound is not None:
-        met = measured <= bound if sense == "at most" else measured >= bound
-    return {
-        "name": name,
-        "measured": measured,
-        "sense": sense,
-        "bound": bound,
-        "met": met,
-        **details,
-    }
+    met = None if bound is None else measured <= bound
+    return {"name": name, "measured": measured, "bound": bound, "met": met, **details}
+
+
+def ratio_target(
+    name: str, compared: Mapping[str, Any], bound: float | None
+) -> dict[str, Any]:
+    """States the target of a `ratio`, by its median."""
+    return target(name, compared["median"], bound, **compared)
 
 
 class Worker:
-    """A process of its own that does one thing, and waits in between.
+    """A process that repeats one piece of work when it is asked to.
 
-    For peers whose threads or memory would disturb ours in one process. `factory` is
-    "module:function"; called with the keyword arguments, which go over as JSON, it
-    prepares the work and returns a function to be timed. That function may return a
-    dictionary of further figures.
+    It serves for work whose threads or memory would disturb the other cases.
 
     Args:
-        factory: "module:function", such as "benchmarks.peers:torch_loss".
-        environment: variables of the process, beside this one's.
-        arguments: of the factory; must be JSON.
+        factory: "module:function", such as "benchmarks.loss:step". The function
+            prepares the work and returns a function to be timed, which may return a
+            dictionary of further figures.
+        environment: Environment variables beside those of this process.
+        **arguments: Arguments of the factory, which must be JSON.
 
     Raises:
-        RuntimeError: where the process ends early; it carries what it wrote.
+        RuntimeError: If the process ends early.
     """
 
     def __init__(
@@ -195,13 +178,13 @@ class Worker:
             raise
 
     def __call__(self) -> float:
-        """Does the work once; returns the seconds it took there."""
+        """Does the work once and returns the seconds that it took."""
         answer = self._ask("run")
         self.details = answer.get("details") or {}
         return float(answer["seconds"])
 
     def peak_bytes(self) -> int:
-        """Does the work twice and returns how far its memory rose above the start's."""
+        """Does the work twice and returns how far the memory rose above its start."""
         return int(self._ask("peak")["peak_bytes"])
 
     def close(self) -> None:
@@ -218,7 +201,7 @@ class Worker:
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # A process that has ended says so below, by its silence.
+        # A process that has ended is noticed below, where it does not answer.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
@@ -232,7 +215,7 @@ class Worker:
 
 
 def peak_memory(function: Callable[[], object]) -> int:
-    """Returns the bytes that a call adds to this process at its highest (Linux).
+    """Returns the bytes that a call adds to this process at its peak (Linux).
 
     The call is made once before, so that compiling it does not count, and then twice.
     """
@@ -294,7 +277,7 @@ def _answer(values: Mapping[str, Any]) -> None:
 
 
 def _serve(factory: str) -> None:
-    """What a `Worker`'s process runs: a line in, a line out."""
+    """Runs the process of a `Worker`: one line in, one line out."""
     module, name = factory.split(":")
     arguments = json.loads(sys.stdin.readline())
     work = getattr(importlib.import_module(module), name)(**arguments)
@@ -315,6 +298,6 @@ def _serve(factory: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Serves one piece of work.")
+    parser = argparse.ArgumentParser(description="Serves a Worker.")
     parser.add_argument("factory")
     _serve(parser.parse_args().factory)

@@ -11,11 +11,11 @@ VOID = 255
 
 
 def literal_loss(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-    """CE + 0.67 E/n, void left out: `CrossEntropyLevelSetLoss`'s "mean" form.
+    """Returns CE + 0.67 E/n without void: the "mean" form of our loss.
 
     Args:
         y_true: int32 (B, H, W), 255 on void.
-        y_pred: logits, float32 (B, H, W, C).
+        y_pred: Logits, float32 (B, H, W, C).
 
     Returns:
         The scalar loss, differentiable by TensorFlow's own rules.
@@ -29,9 +29,8 @@ def literal_loss(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
 
 
 def literal_energy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-    """E/n of each image, (B,), term by term as Eq. 4 and 5 are printed."""
+    """Returns E/n of each image, (B,), term by term as Eq. 4 and 5 are printed."""
     valid = tf.cast(y_true != VOID, y_pred.dtype)[..., tf.newaxis]
-    # With more than 255 classes, void would else be one.
     truth = tf.one_hot(y_true, y_pred.shape[-1], dtype=y_pred.dtype) * valid
     phi = tf.nn.softmax(y_pred) - 0.5
     inside = 0.5 * (1 + tf.tanh(phi / EPSILON)) * valid

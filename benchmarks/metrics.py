@@ -1,14 +1,9 @@
-"""The metrics: confusion counts beside Keras', and the measures of boundaries.
+"""The metrics: updates of mean IoU over Keras', and the boundary metrics.
 
 The update is that of mean IoU on logits with void, by `tf_levelset.MeanIoU` and by
-`keras.metrics.MeanIoU`, both with `ignore_class` and `sparse_y_pred=False`: in graph
-mode, which `fit` takes on a CPU, compiled by XLA, and called eagerly. Both must have
-counted the same. What no update can do without, to read the logits once, is timed
-beside them as the sum of all logits; it is the limit.
-
-The measures of boundaries and small objects are timed on as many pictures as CamVid's
-validation set has, of its size and with its number of classes: made-up truth, and the
-same pushed aside by some pixels as the prediction.
+`keras.metrics.MeanIoU`, in graph mode, compiled by XLA, and eagerly. Both must have
+counted the same. The boundary metrics are timed on as many images as CamVid's
+validation set has, of its size and number of classes.
 """
 
 from __future__ import annotations
@@ -35,55 +30,74 @@ MODES: dict[str, dict[str, Any] | None] = {
     "XLA": {"jit_compile": True},
     "eager": None,
 }
-COMPARED: tuple[str, ...] = ("graph", "XLA")
-UPDATE_BOUND = 5.0
-CAMVID = {"pictures": 101, "height": 360, "width": 480, "classes": 11}
+COMPILED = ("graph", "XLA")
+CAMVID = {"images": 101, "height": 360, "width": 480, "classes": 11}
 WIDTHS = (1, 3, 5, 10)
 PATCHES = (8, 40, 120)
-"""Widths of what the made-up pictures show, in pixels."""
-SECONDS_BOUND = 10.0
+"""Widths of the regions in the synthetic labels, in pixels."""
 
 Ids = npt.NDArray[np.int32]
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Measures the update on logits and the evaluation of CamVid's validation set."""
-    update = update_of_counts((1, 65, 65, 21) if quick else (4, 321, 321, 21), quick)
-    camvid = {**CAMVID, **({"pictures": 3} if quick else {})}
-    boundaries = boundary_measures(camvid, rounds=2 if quick else 5)
+    """Measures the update on logits and the evaluation of CamVid's validation set.
+
+    Args:
+        quick: Whether small sizes will do, to see that it runs.
+
+    Returns:
+        `sizes`, `cases` and `targets`, see `benchmarks`.
+    """
+    shape = (1, 65, 65, 21) if quick else (4, 321, 321, 21)
+    camvid = {**CAMVID, **({"images": 3} if quick else {})}
+    update = mean_iou_updates(shape, rounds=5 if quick else 30)
+    boundaries = boundary_metrics(camvid, rounds=2 if quick else 5)
     return {
-        "sizes": {"logits": update["logits"], "camvid": camvid},
-        "cases": {**update["cases"], **boundaries["cases"]},
-        "targets": [*update["targets"], boundaries["target"]],
-        "notes": update["notes"],
+        "sizes": {"logits": list(shape), "camvid": camvid},
+        "cases": harness.described({**update, **boundaries}),
+        "targets": [
+            harness.ratio_target(
+                "Update of MeanIoU over Keras', best of graph and XLA",
+                harness.ratio(update, cases("ours"), cases("Keras")),
+                0.2,
+            ),
+            harness.target(
+                "Seconds of the three boundary metrics on CamVid's val",
+                float(np.median(boundaries["all three"])),
+                10.0,
+            ),
+        ],
     }
 
 
-# --- Confusion counts ---
+def cases(name: str) -> list[str]:
+    """Returns the names of a metric's compiled cases."""
+    return [f"{name}, {mode}" for mode in COMPILED]
 
 
-def update_of_counts(shape: tuple[int, ...], quick: bool) -> dict[str, Any]:
-    """Times the update of both metrics in every mode, and a read of the logits."""
+def mean_iou_updates(shape: tuple[int, ...], rounds: int) -> harness.Samples:
+    """Times the update of both metrics in every mode.
+
+    Raises:
+        ValueError: If the metrics do not count the same.
+    """
     labels, logits = batch(shape)
-    metrics: dict[str, Any] = {}
-    cases: dict[str, Callable[[], None]] = {}
-    for name, kind in (
+    functions: dict[str, Callable[[], None]] = {}
+    counts = []
+    for name, cls in (
         ("ours", tf_levelset.MeanIoU),
         ("Keras", keras.metrics.MeanIoU),
     ):
         for mode, options in MODES.items():
-            metric = kind(shape[-1], ignore_class=VOID, sparse_y_pred=False)
-            metrics[f"{name}, {mode}"] = metric
-            cases[f"{name}, {mode}"] = updating(metric, labels, logits, options)
-    cases["reading the logits"] = reading(logits)
-    check_counts(metrics, cases)
-    samples = harness.alternate(cases, rounds=5 if quick else 30)
-    return {
-        "logits": list(shape),
-        "cases": harness.described(samples),
-        "targets": update_targets(samples),
-        "notes": {"share_of_the_limit": share_of_the_limit(samples)},
-    }
+            metric = cls(shape[-1], ignore_class=VOID, sparse_y_pred=False)
+            function = updating(metric, labels, logits, options)
+            function()
+            counts.append(np.asarray(metric.variables[0], np.int64))
+            metric.reset_state()
+            functions[f"{name}, {mode}"] = function
+    if not all(np.array_equal(found, counts[0]) for found in counts):
+        raise ValueError("Expected equal counts of all metrics. Received: different")
+    return harness.alternate(functions, rounds)
 
 
 def batch(shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -111,106 +125,38 @@ def updating(
     return work
 
 
-def reading(logits: tf.Tensor) -> Callable[[], None]:
-    """Returns a function that reads all logits once, in TensorFlow's fastest way."""
-    total = tf.function(tf.reduce_sum, jit_compile=True)
-
-    def work() -> None:
-        total(logits).numpy()
-
-    return work
-
-
-def check_counts(metrics: dict[str, Any], cases: dict[str, Callable[[], None]]) -> None:
-    """Raises where two metrics do not count the same."""
-    counts = {}
-    for name, metric in metrics.items():
-        cases[name]()
-        counts[name] = np.asarray(metric.variables[0], np.int64)
-        metric.reset_state()
-    expected = next(iter(counts.values()))
-    for name, found in counts.items():
-        if not np.array_equal(found, expected):
-            raise ValueError(f"Expected equal counts. Received: others of {name!r}")
-
-
-def update_targets(samples: harness.Samples) -> list[dict[str, Any]]:
-    """States how often ours is done while Keras' is once: best modes, and by mode."""
-    name = "update of confusion counts, Keras' time over ours"
-    pairs = {f"{name}, best of graph and XLA": COMPARED}
-    pairs |= {f"{name}, both {mode}": (mode,) for mode in MODES}
-    targets = []
-    for title, modes in pairs.items():
-        keras_cases, our_cases = (
-            [f"{who}, {mode}" for mode in modes] for who in ("Keras", "ours")
-        )
-        found = harness.ratio(samples, keras_cases, our_cases)
-        targets.append(
-            harness.target(title, found["median"], UPDATE_BOUND, "at least", **found)
-        )
-    return targets
-
-
-def share_of_the_limit(samples: harness.Samples) -> dict[str, float]:
-    """Returns each update's time in units of one read of the logits."""
-    limit = ["reading the logits"]
-    return {
-        name: harness.ratio(samples, [name], limit)["median"]
-        for name in samples
-        if name not in limit
-    }
-
-
-# --- Boundaries and small objects ---
-
-
-def boundary_measures(sizes: dict[str, int], rounds: int) -> dict[str, Any]:
-    """Times the three measures over a validation set."""
-    pairs = list(pictures(**sizes))
+def boundary_metrics(sizes: dict[str, int], rounds: int) -> harness.Samples:
+    """Times the three boundary metrics over a validation set, and their sum."""
+    pairs = label_pairs(**sizes)
     classes = sizes["classes"]
-    measures: dict[str, Callable[[Ids, Ids], Any]] = {
+    metrics: dict[str, Callable[[Ids, Ids], Any]] = {
         "boundary IoU": partial(boundary_counts, num_classes=classes),
         f"trimap mIoU at {WIDTHS} px": partial(
             trimap_confusions, num_classes=classes, widths=WIDTHS
         ),
         "recall of small objects": partial(small_object_counts, num_classes=classes),
     }
+
+    def over_all(count: Callable[..., Any]) -> None:
+        for labels, predictions in pairs:
+            count(labels, predictions, ignore_class=VOID)
+
     samples = harness.alternate(
-        {name: partial(over_all, pairs, count) for name, count in measures.items()},
+        {name: partial(over_all, count) for name, count in metrics.items()},
         rounds,
         warmups=1,
     )
-    together = [sum(seconds) for seconds in zip(*samples.values(), strict=True)]
-    samples["all three"] = together
-    return {
-        "cases": {
-            f"CamVid val, {name}": {"seconds": seconds, **harness.summary(seconds)}
-            for name, seconds in samples.items()
-        },
-        "target": harness.target(
-            "seconds for boundary IoU, trimap mIoU and small objects on CamVid val",
-            float(np.median(together)),
-            SECONDS_BOUND,
-            "at most",
-        ),
-    }
+    samples["all three"] = [sum(s) for s in zip(*samples.values(), strict=True)]
+    return samples
 
 
-def over_all(
-    pairs: list[tuple[Ids, Ids]], count: Callable[..., npt.NDArray[np.int64]]
-) -> None:
-    """Counts every picture."""
-    for labels, predictions in pairs:
-        count(labels, predictions, ignore_class=VOID)
-
-
-def pictures(
-    pictures: int, height: int, width: int, classes: int
+def label_pairs(
+    images: int, height: int, width: int, classes: int
 ) -> list[tuple[Ids, Ids]]:
-    """Makes up truths, in patches of all sizes, and predictions: the truths, pushed."""
+    """Returns labels in patches of all sizes, and the same shifted as predictions."""
     rng = np.random.default_rng(0)
     found = []
-    for _ in range(pictures):
+    for _ in range(images):
         scores = sum(patches(rng, (height, width, classes), size) for size in PATCHES)
         labels = np.argmax(scores, axis=-1).astype(np.int32)
         predictions = np.roll(labels, (2, -3), axis=(0, 1))
@@ -222,7 +168,7 @@ def pictures(
 def patches(
     rng: np.random.Generator, shape: tuple[int, int, int], size: int
 ) -> npt.NDArray[np.float32]:
-    """Returns smooth noise (H, W, C) that varies over so many pixels."""
+    """Returns smooth noise (H, W, C) whose regions are about `size` pixels wide."""
     height, width, classes = shape
     coarse = rng.normal(size=(height // size + 2, width // size + 2, classes))
     whole = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

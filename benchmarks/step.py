@@ -1,32 +1,25 @@
-"""What the level set adds to a whole training step: forward, backward, optimizer.
+"""What the level set adds to a training step: forward, backward and optimizer.
 
-Nets, each as its recipe trains it, on synthetic scenes. At 321×321 pixels and 21
-classes, the full-width DeepLab-LargeFOV with the loss at output stride 8, where the
-paper measured 0.157 s against 0.133 s on its own machine: ours is reported beside its
-ratio of 1.18, not held to it; and a narrow one with the loss at full resolution, which
-leaves the loss more to do than the net's size would. And with the form of the loss that
-the experiments chose, their net, pictures and batch. The peer is what a user has
-before: Keras' cross-entropy. What is timed is `train_on_batch`, the step of `fit`.
-
-Some rounds of every mode come first; the pairs that count are of the best mode of
-each side: 50 of them, or 30 where a pair takes 4 s or more.
+Each network as its recipe trains it, on synthetic scenes: the full-width
+DeepLab-LargeFOV with the loss at output stride 8, where the paper reports a ratio of
+1.18; a narrow one with the loss at full resolution; and the network of the experiments
+with the balanced form. The peer is Keras' cross-entropy. What is timed is
+`train_on_batch`, the step of `fit`, in graph mode.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from benchmarks import harness
+from experiments.sweeps import OFFICIAL, chosen
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.pipeline import evaluation_dataset
@@ -36,19 +29,13 @@ from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import RECIPES
 
 CROSS_ENTROPY, LEVEL_SET = "CE", "CE + LS"
-MODES = {"graph": False, "XLA": True}
 STEPS = 20_000
-"""Of the learning rate's schedule; no benchmark takes so many."""
-PAIRS, FEWER_PAIRS = 50, 30
-SLOW_PAIR = 4.0
-"""Seconds, by the pilot; from there on fewer pairs are taken."""
-FROZEN = Path(__file__).parents[1] / "experiments" / "frozen" / "balanced.json"
-"""The recipe of the form that the experiments chose."""
+"""Length of the learning rate's schedule, which no benchmark reaches."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A net in training, and the ratio it is held to, or reported beside."""
+    """A network in training."""
 
     title: str
     recipe: Recipe
@@ -56,136 +43,91 @@ class Setting:
     """Height and width in pixels."""
     classes: int
     batch: int
-    pilots: int
-    """Rounds of all modes, by which the modes of the pairs are chosen."""
-    bound: float | None = None
-    published_ratio: float | None = None
+    pairs: int
+    bound: float | None
+    """Bound of the ratio; None where it is only reported."""
 
 
-NARROW = Setting(
-    "narrow LargeFOV, loss at full resolution",
-    RECIPES["synthetic"],
-    size=(321, 321),
-    classes=21,
-    batch=1,
-    pilots=3,
-    bound=1.05,
-)
-FULL = Setting(
-    "full-width LargeFOV, loss at stride 8",
-    dataclasses.replace(
+def settings() -> list[Setting]:
+    """Returns the networks to measure."""
+    full = dataclasses.replace(
         RECIPES["voc-deeplab_largefov"],
         # Random weights in place of ImageNet's would diverge at the recipe's rate.
         model_options={},
         learning_rate=1e-9,
-    ),
-    size=(321, 321),
-    classes=21,
-    batch=1,
-    pilots=2,
-    published_ratio=1.18,
-)
-
-
-def chosen() -> Setting:
-    """The experiments' net with the form that they chose."""
-    recipe = Recipe.from_json(json.loads(FROZEN.read_text()))
-    return Setting(
-        "narrow LargeFOV of the experiments, chosen form",
-        recipe,
-        size=(120, 160),
-        classes=11,
-        batch=recipe.batch_size,
-        pilots=3,
-        bound=1.05,
     )
+    (balanced,) = chosen(("balanced",), OFFICIAL, (0,))
+    return [
+        Setting(
+            "narrow LargeFOV, loss at full resolution",
+            RECIPES["synthetic"],
+            size=(321, 321),
+            classes=21,
+            batch=1,
+            pairs=50,
+            bound=1.05,
+        ),
+        Setting(
+            "full-width LargeFOV, loss at stride 8 (the paper: 1.18)",
+            full,
+            size=(321, 321),
+            classes=21,
+            batch=1,
+            pairs=30,
+            bound=None,
+        ),
+        Setting(
+            "network of the experiments, balanced form",
+            balanced.recipe,
+            size=(120, 160),
+            classes=11,
+            batch=balanced.recipe.batch_size,
+            pairs=50,
+            bound=1.05,
+        ),
+    ]
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Measures the steps of the nets, CE + LS against CE.
+    """Measures the steps of the networks, CE + LS over CE.
 
     Args:
-        quick: a tiny net on tiny pictures, three pairs, to see that it runs.
+        quick: Whether a tiny network will do, to see that it runs.
 
     Returns:
-        `cases`, `targets` and `sizes` as every benchmark, and `pilot`, the samples that
-        the modes were chosen by, and `pairs`, how many were taken.
+        `sizes`, `cases` and `targets`, see `benchmarks`.
     """
-    settings = (tiny(NARROW),) if quick else (NARROW, FULL, chosen())
-    results = [measured(setting, 3 if quick else None) for setting in settings]
-    return {
-        "sizes": {setting.title: described(setting) for setting in settings},
-        "cases": {case: values for r in results for case, values in r["cases"].items()},
-        "pilot": {s.title: r["pilot"] for s, r in zip(settings, results, strict=True)},
-        "pairs": {
-            s.title: len(r["target"]["pairs"])
-            for s, r in zip(settings, results, strict=True)
-        },
-        "targets": [result["target"] for result in results],
-    }
+    measured = [tiny(settings()[0])] if quick else settings()
+    result: dict[str, Any] = {"sizes": {}, "cases": {}, "targets": []}
+    for setting in measured:
+        samples = harness.alternate(training_steps(setting), setting.pairs, warmups=3)
+        result["sizes"][setting.title] = (
+            f"batch {setting.batch}, {setting.size[0]}×{setting.size[1]} pixels, "
+            f"{setting.classes} classes, loss at stride {setting.recipe.loss_stride}"
+        )
+        result["cases"] |= {
+            f"{setting.title}: {name}": values
+            for name, values in harness.described(samples).items()
+        }
+        result["targets"].append(
+            harness.ratio_target(
+                f"Step of CE + LS over CE, {setting.title}",
+                harness.ratio(samples, [LEVEL_SET], [CROSS_ENTROPY]),
+                setting.bound,
+            )
+        )
+    return result
 
 
 def tiny(setting: Setting) -> Setting:
-    """The same setting in seconds."""
-    options = {**setting.recipe.model_options, "width": 0.05, "depth": 0.1}
+    """Returns the setting on a tiny network and image, with three pairs."""
+    options = {**setting.recipe.model_options, "width": 0.05}
     recipe = dataclasses.replace(setting.recipe, model_options=options)
-    return dataclasses.replace(setting, recipe=recipe, size=(65, 65))
-
-
-def described(setting: Setting) -> str:
-    """The sizes of a setting in words."""
-    return (
-        f"batch {setting.batch}, {setting.size[0]}×{setting.size[1]} pixels, "
-        f"{setting.classes} classes, loss at stride {setting.recipe.loss_stride}"
-    )
-
-
-def measured(setting: Setting, pairs: int | None = None) -> dict[str, Any]:
-    """Measures one setting; returns its `pilot`, `cases` and `target`."""
-    steps = training_steps(setting)
-    pilot = harness.alternate(steps, setting.pilots, warmups=1)
-    ours = harness.best(pilot, modes_of(LEVEL_SET))
-    theirs = harness.best(pilot, modes_of(CROSS_ENTROPY))
-    samples = harness.alternate(
-        {name: steps[name] for name in (theirs, ours)},
-        pairs or number_of_pairs(pilot, theirs, ours),
-    )
-    return {
-        "pilot": pilot,
-        "cases": {
-            f"{setting.title}: {name}": {"seconds": values, **harness.summary(values)}
-            for name, values in samples.items()
-        },
-        "target": step_target(setting, harness.ratio(samples, [ours], [theirs])),
-    }
-
-
-def number_of_pairs(pilot: harness.Samples, *names: str) -> int:
-    """How many pairs of these cases a run has the time for."""
-    seconds = sum(float(np.median(pilot[name])) for name in names)
-    return PAIRS if seconds < SLOW_PAIR else FEWER_PAIRS
-
-
-def modes_of(name: str) -> list[str]:
-    """The cases of a loss."""
-    return [f"{name}, {mode}" for mode in MODES]
-
-
-def step_target(setting: Setting, ratio: dict[str, Any]) -> dict[str, Any]:
-    """A step with the level set over one without."""
-    published = setting.published_ratio
-    return harness.target(
-        f"Step of CE + LS over CE, {setting.title}",
-        ratio["median"],
-        setting.bound,
-        "at most",
-        **({} if published is None else {"published_ratio": published}),
-        **ratio,
-    )
+    return dataclasses.replace(setting, recipe=recipe, size=(65, 65), pairs=3)
 
 
 def training_steps(setting: Setting) -> dict[str, Callable[[], None]]:
-    """A training step of each loss in each mode, by "LOSS, MODE"."""
+    """Returns a training step with each loss, from the same weights."""
     recipe = setting.recipe
     images, labels = batch(setting)
     losses = {
@@ -196,20 +138,19 @@ def training_steps(setting: Setting) -> dict[str, Callable[[], None]]:
     }
     steps: dict[str, Callable[[], None]] = {}
     for name, loss in losses.items():
-        for mode, jit_compile in MODES.items():
-            model = net(setting)
-            model.compile(build_optimizer(recipe, STEPS), loss, jit_compile=jit_compile)
-            steps[f"{name}, {mode}"] = partial(step, model, images, labels)
+        model = network(setting)
+        model.compile(build_optimizer(recipe, STEPS), loss, jit_compile=False)
+        steps[name] = partial(step, model, images, labels)
     return steps
 
 
 def step(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> None:
-    """Trains on a batch; done when it returns, since it returns the loss."""
+    """Trains on a batch. It has been trained on when the loss is returned."""
     model.train_on_batch(images, labels)
 
 
-def net(setting: Setting) -> keras.Model:
-    """The setting's net, from the same random weights each time."""
+def network(setting: Setting) -> keras.Model:
+    """Returns the network of a setting, with the same random weights each time."""
     recipe = setting.recipe
     keras.utils.set_random_seed(recipe.seed)
     at_stride = create_model(
@@ -219,7 +160,7 @@ def net(setting: Setting) -> keras.Model:
 
 
 def batch(setting: Setting) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pictures (B, H, W, 3) and the labels where the loss is taken."""
+    """Returns images (B, H, W, 3) and the labels where the loss is taken."""
     source = load_dataset(
         "synthetic",
         num_samples=setting.batch,
