@@ -110,8 +110,7 @@ def prepare(
     last.set_weights([kernel / deviation, (bias - mean) / deviation])
     model = at_input_size(net)
     model.save(folder / "model.keras")
-    export(model, folder)
-    export_onnx(model, folder / "model.onnx")
+    export_onnx(export(model, folder, portable=True), folder / "model.onnx")
 
 
 def compare(folder: Path, rounds: int) -> harness.Samples:
@@ -123,7 +122,9 @@ def compare(folder: Path, rounds: int) -> harness.Samples:
     with ExitStack() as stack:
         workers = {
             name: stack.enter_context(
-                harness.Worker("benchmarks.inference:runtime", name=name, folder=str(folder))
+                harness.Worker(
+                    "benchmarks.inference:runtime", name=name, folder=str(folder)
+                )
             )
             for name in RUNTIMES
         }

@@ -68,37 +68,19 @@ def test_ratio_is_of_the_best_modes_round_by_round() -> None:
     ratio = harness.ratio(
         samples, ["ours, graph", "ours, XLA"], ["peer, XLA", "peer, graph"]
     )
-    # The peer's medians are 3 and 2; the pairs are 1/2, 2/2, 4/2.
+    # The medians of the peer are 3 and 2; the ratios are 1/2, 2/2 and 4/2.
     assert (ratio["ours"], ratio["theirs"]) == ("ours, XLA", "peer, graph")
-    assert ratio["pairs"] == [0.5, 1.0, 2.0]
-    assert ratio["median"] == 1.0
+    assert (ratio["rounds"], ratio["median"]) == (3, 1.0)
+    assert (ratio["min"], ratio["max"]) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize(
-    ("measured", "sense", "met"),
-    [
-        (1.0, "at most", True),
-        (1.1, "at most", False),
-        (1.0, "at least", True),
-        (0.9, "at least", False),
-        (None, "at least", None),
-    ],
+    ("measured", "bound", "met"),
+    [(1.0, 1.0, True), (1.1, 1.0, False), (1.2, None, None)],
 )
-def test_target(measured: float | None, sense: str, met: bool | None) -> None:
-    target = harness.target("it", measured, 1.0, sense, pairs=[1])
-    assert target["met"] is met
-    assert target["pairs"] == [1]
-
-
-def test_target_without_a_bound_is_reported() -> None:
-    target = harness.target("it", 1.2, None, "at most", published_ratio=1.18)
-    assert (target["bound"], target["met"]) == (None, None)
-    assert target["published_ratio"] == 1.18
-
-
-def test_target_of_another_sense() -> None:
-    with pytest.raises(ValueError, match="Expected 'at most' or 'at least'"):
-        harness.target("it", 1.0, 1.0, "about")
+def test_target(measured: float, bound: float | None, met: bool | None) -> None:
+    target = harness.target("it", measured, bound, rounds=3)
+    assert (target["met"], target["rounds"]) == (met, 3)
 
 
 def test_worker_answers_and_keeps_its_state() -> None:

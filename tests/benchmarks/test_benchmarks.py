@@ -21,7 +21,10 @@ RESULTS = Path(command.__file__).parent / "results"
 def test_the_literal_loss_is_ours() -> None:
     labels, logits = loss.batch((2, 33, 40, 4))
     ours = CrossEntropyLevelSetLoss(
-        literal.WEIGHT, normalization="mean", from_logits=True, ignore_class=literal.VOID
+        literal.WEIGHT,
+        normalization="mean",
+        from_logits=True,
+        ignore_class=literal.VOID,
     )
     np.testing.assert_allclose(
         literal.literal_loss(tf.constant(labels), tf.constant(logits)),
