@@ -58,6 +58,36 @@ def test_a_fused_function_is_compiled_in_graphs_of_large_pictures(
         seen.clear()
 
 
+def test_a_fused_gradient_is_computed_from_the_arguments_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(xla, "on_cpu", lambda: True)
+    seen: list[bool] = []
+
+    @xla.fused_with_gradient
+    def function(scores: tf.Tensor, factor: float) -> tf.Tensor:
+        seen.append(xla.in_xla())
+        return plain(scores**2, factor)
+
+    def gradient(scores: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            # Pixels have different upstream gradients.
+            total = tf.reduce_sum(function(scores, 3.0) ** 2)
+        return tape.gradient(total, scores)
+
+    for shape, compiled in ((LARGE, True), ((2, 8, 8, 3), False)):
+        scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        # f = 3 Σ s² and d(f²)/ds = 2 f · 6 s.
+        expected = 36 * np.sum(scores**2, axis=-1, keepdims=True) * scores
+        for call in (tf.function(gradient), gradient):
+            found = call(tf.constant(scores))
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        # The function is traced for its value and again for its gradient.
+        assert seen == [compiled, compiled, False, False]
+        seen.clear()
+
+
 def test_what_xla_compiles_is_known_while_it_is_traced() -> None:
     seen: list[bool] = []
 
