@@ -5,9 +5,9 @@ Importing this package loads none of them: each is loaded when it is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tf_levelset.lazy import loader
 from tf_levelset.models.catalog import NETS, create_model, list_models, scaled_rates
 
 if TYPE_CHECKING:
@@ -46,20 +46,12 @@ __all__ = [
     "scaled_rates",
 ]
 
-_FILES = {
-    **NETS,
-    "at_input_size": "building",
-    "multi_scale": "msc",
-    "output_stride": "building",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used (PEP 562)."""
-    if name in _FILES:
-        return getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__ = loader(
+    __name__,
+    {
+        **NETS,
+        "at_input_size": ".building",
+        "multi_scale": ".msc",
+        "output_stride": ".building",
+    },
+)

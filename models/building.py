@@ -10,7 +10,7 @@ from os import PathLike
 
 import keras
 
-from tf_levelset.checks import is_number
+from tf_levelset.checks import check_positive, expect, is_number
 from tf_levelset.models.layers import (
     CaffePreprocessing,
     CropToStride,
@@ -57,7 +57,8 @@ def scaled_filters(filters: int, width: float) -> int:
     Raises:
         ValueError: if `width` is not positive and finite.
     """
-    return _scaled(filters, "width", width)
+    check_positive(width=width)
+    return max(1, round(filters * width))
 
 
 def scaled_depth(layers: int, depth: float) -> int:
@@ -66,23 +67,13 @@ def scaled_depth(layers: int, depth: float) -> int:
     Raises:
         ValueError: if `depth` is not positive and finite.
     """
-    return _scaled(layers, "depth", depth)
-
-
-def _scaled(count: int, name: str, multiplier: float) -> int:
-    _check_positive(name, multiplier)
-    return max(1, round(count * multiplier))
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (is_number(value) and 0 < value < float("inf")):
-        raise ValueError(f"Expected `{name}` to be positive. Received: {value!r}")
+    check_positive(depth=depth)
+    return max(1, round(layers * depth))
 
 
 def check_dropout(rate: float) -> None:
     """Raises `ValueError` unless a dropout rate is in [0, 1)."""
-    if not (is_number(rate) and 0 <= rate < 1):
-        raise ValueError(f"Expected `dropout` to be in [0, 1). Received: {rate!r}")
+    expect(is_number(rate) and 0 <= rate < 1, "`dropout` to be in [0, 1)", rate)
 
 
 # --- End ---
@@ -133,12 +124,12 @@ def finished_model(
         ValueError: if `input_scale` is not positive or is given without `upsample`, or
             if the weights do not fit.
     """
-    if not upsample and input_scale != 1:
-        raise ValueError(
-            "Expected `input_scale` to be 1 where `upsample` is False, because outputs "
-            f"at stride {output_stride(model)} belong to the image as it is. Received: "
-            f"{input_scale!r}"
-        )
+    expect(
+        upsample or input_scale == 1,
+        "`input_scale` to be 1 where `upsample` is False, because outputs at a stride "
+        "belong to the image as it is",
+        input_scale,
+    )
     if weights is not None:
         load_weights(model, weights, backbone=backbone)
     return at_input_size(model, input_scale) if upsample else model
@@ -175,7 +166,7 @@ def at_input_size(model: keras.Model, input_scale: float = 1.0) -> keras.Model:
         ValueError: if `input_scale` is not positive, or the model has no logits at an
             output stride.
     """
-    _check_positive("input_scale", input_scale)
+    check_positive(input_scale=input_scale)
     crop = _crop_layer(model)
     logits_map, inner_images = crop.input
     upsample = UpsampleToImage(crop.stride, dtype="float32", name="upsample")

@@ -10,20 +10,22 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tf_levelset.lazy import loader
+
 if TYPE_CHECKING:
     import keras
 
 NETS = {
-    "deeplab_largefov": "deeplab",
-    "deeplab_resnet101": "deeplab",
-    "deeplab_msc_largefov": "msc",
-    "deeplab_msc_resnet101": "msc",
-    "fcn32s_resnet101": "fcn",
-    "fcn16s_resnet101": "fcn",
-    "fcn8s_resnet101": "fcn",
-    "fcn32s_vgg16": "fcn",
-    "fcn16s_vgg16": "fcn",
-    "fcn8s_vgg16": "fcn",
+    "deeplab_largefov": ".deeplab",
+    "deeplab_resnet101": ".deeplab",
+    "deeplab_msc_largefov": ".msc",
+    "deeplab_msc_resnet101": ".msc",
+    "fcn32s_resnet101": ".fcn",
+    "fcn16s_resnet101": ".fcn",
+    "fcn8s_resnet101": ".fcn",
+    "fcn32s_vgg16": ".fcn",
+    "fcn16s_vgg16": ".fcn",
+    "fcn8s_vgg16": ".fcn",
 }
 """Each net's function, and the file of `models/` that defines it."""
 
@@ -145,6 +147,4 @@ def _function(name: str) -> Any:
         raise ValueError(
             f"Expected `name` to be one of {list_models()}. Received: {name!r}"
         )
-    from tf_levelset import models
-
-    return getattr(models, name)
+    return loader("tf_levelset.models", NETS)(name)

@@ -8,7 +8,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import check_num_classes, is_whole
+from tf_levelset.checks import check_num_classes, expect, is_whole
 from tf_levelset.models.building import (
     check_dropout,
     finished_model,
@@ -68,10 +68,8 @@ def deeplab_largefov(
         ValueError: for arguments out of range, or weights of another architecture.
     """
     check_num_classes(num_classes)
-    if not (is_whole(dilation) and dilation >= 1):
-        raise ValueError(
-            f"Expected `dilation` to be an integer ≥ 1. Received: {dilation!r}"
-        )
+    whole = is_whole(dilation) and dilation >= 1
+    expect(whole, "`dilation` to be an integer of at least 1", dilation)
     check_dropout(dropout)
     # --- Backbone ---
     images, x = preprocessed_input(OUTPUT_STRIDE)
@@ -141,8 +139,8 @@ def deeplab_resnet101(
     """
     check_num_classes(num_classes)
     rates = tuple(rates) if isinstance(rates, Sequence) else ()
-    if len(rates) < 2 or not all(is_whole(rate) and rate >= 1 for rate in rates):
-        raise ValueError(f"Expected two or more rates ≥ 1. Received: {rates}")
+    whole = all(is_whole(rate) and rate >= 1 for rate in rates)
+    expect(whole and len(rates) >= 2, "two or more `rates` of at least 1", rates)
     # --- Backbone ---
     images, x = preprocessed_input(OUTPUT_STRIDE)
     x = resnet101(

@@ -15,7 +15,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import check_num_classes
+from tf_levelset.checks import check_num_classes, expect
 from tf_levelset.models.building import (
     check_dropout,
     finished_model,
@@ -209,10 +209,8 @@ def _fused_scores(
 
 def _check(num_classes: int, stride: int) -> None:
     check_num_classes(num_classes)
-    if stride not in OUTPUT_STRIDES:
-        raise ValueError(
-            f"Expected `stride` to be one of {OUTPUT_STRIDES}. Received: {stride!r}"
-        )
+    known = stride in OUTPUT_STRIDES
+    expect(known, f"`stride` to be one of {OUTPUT_STRIDES}", stride)
 
 
 fcn32s_vgg16 = partial(fcn_vgg16, stride=32)

@@ -1,8 +1,8 @@
 """Keras layers that the nets need and Keras does not have.
 
-All of them keep heights and widths dynamic and put their positions where Caffe puts
-them: TensorFlow's SAME padding is asymmetric on even sizes, which moves the outputs of
-a stride 8 net from 8i to 8i + 7.
+All of them accept images of any size, and their outputs stand where Caffe's do.
+TensorFlow's SAME padding is asymmetric on even sizes, which would move the outputs of a
+net of stride 8 from the pixels 8i to 8i + 7.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tf_levelset.constants import IMAGENET_MEAN_RGB
 def batch_normalization(
     name: str, *, epsilon: float = 1e-3, trainable: bool = True
 ) -> keras.layers.BatchNormalization:
-    """Batch normalisation, whose statistics are those of the whole batch.
+    """Returns batch normalisation with the statistics of the whole batch.
 
-    Made under a strategy of several replicas it sums them up over all, as what is
-    trained is then what one process trains.
+    Under a distribution strategy they are summed over all replicas, so that several
+    train the same net as one.
     """
     return keras.layers.BatchNormalization(
         momentum=0.9,
         epsilon=epsilon,
-        # Keras freezes the statistics of a layer that is not trainable as well.
+        # Keras also freezes the statistics of a layer that is not trainable.
         trainable=trainable,
         synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         name=name,
@@ -37,7 +37,7 @@ def batch_normalization(
 
 @compat.register
 class CaffePreprocessing(keras.layers.Layer):
-    """RGB pictures in 0–255 to BGR with ImageNet's mean subtracted."""
+    """Turns RGB images in 0–255 into BGR with ImageNet's mean subtracted."""
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, 3) to the same shape."""
@@ -78,7 +78,7 @@ class PadToStride(_OutputStrideLayer):
 
 @compat.register
 class PadWithMean(PadToStride):
-    """As `PadToStride`, for pictures before `CaffePreprocessing`: zeros after it."""
+    """As `PadToStride`, but with the colour that `CaffePreprocessing` makes zero."""
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps RGB (B, H, W, 3) to (B, ⌈(H−1)/stride⌉·stride + 1, …, 3)."""
@@ -90,12 +90,12 @@ class PadWithMean(PadToStride):
 
 @compat.register
 class ScaleToStride(_OutputStrideLayer):
-    """Shrinks pictures of size stride·k + 1 to stride·k′ + 1, corner to corner.
+    """Shrinks images of size stride·k + 1 to stride·k′ + 1, corner to corner.
 
-    k′ is scale·k, rounded to an even number where it is a half, and at least 1 where k
-    is. Corners stay on corners (align_corners), and so every output of a net on the
-    smaller picture has its place on the larger. 321 becomes 241 and 161 at the scales
-    0.75 and 0.5, as in DeepLab v2; not antialiased, as there.
+    k′ is scale·k, rounded half to even, and at least 1 if k is. Corners stay on corners
+    (align_corners), so that the outputs of a net on the smaller image stand on pixels
+    of the larger one. 321 becomes 241 and 161 at the scales 0.75 and 0.5, as in DeepLab
+    v2, and without antialiasing, as there.
     """
 
     def __init__(self, stride: int, scale: float, **kwargs: Any) -> None:
@@ -142,7 +142,7 @@ class _SymmetricPooling2D(keras.layers.Layer):
 
 @compat.register
 class SymmetricMaxPooling2D(_SymmetricPooling2D):
-    """3×3 maximum with padding 1 on every side; the padding never wins."""
+    """3×3 maximum with padding 1 on every side, which is never the maximum."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, C) to (B, ⌈H/strides⌉, ⌈W/strides⌉, C)."""
@@ -161,10 +161,7 @@ class SymmetricAveragePooling2D(_SymmetricPooling2D):
 
 @compat.register
 class CropToStride(_OutputStrideLayer):
-    """Crops a padded net's outputs to those that stand on the picture.
-
-    These are the positions of `labels[::stride, ::stride]`.
-    """
+    """Crops the outputs of a padded net to those at `labels[::stride, ::stride]`."""
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, ⌈H/stride⌉, …, C)."""
@@ -176,10 +173,7 @@ class CropToStride(_OutputStrideLayer):
 
 @compat.register
 class UpsampleToImage(_OutputStrideLayer):
-    """Bilinear upsampling, corner to corner, to the size of a picture.
-
-    The map's corners lie on those of the padded picture, whose padding is cropped.
-    """
+    """Upsamples to the size of the padded image, bilinear, and crops the padding."""
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, H, W, C), float32."""
@@ -197,10 +191,10 @@ class UpsampleToImage(_OutputStrideLayer):
 class Upsample2x(keras.layers.Layer):
     """Upsampling by 2, corner to corner: n positions become 2n − 1.
 
-    The kernel [½, 1, ½]⊗[½, 1, ½] keeps what is there and puts the mean of its
-    neighbours between: bilinear interpolation with align_corners. It can be learned
-    from there on, densely, as a (3, 3, C, C) transposed convolution (FCN, Long et al.
-    2015, Section 3.3), with one position cropped on every side.
+    The kernel [½, 1, ½]⊗[½, 1, ½] keeps the values and puts the mean of neighbours
+    between them, which is bilinear interpolation with align_corners. If `learnable`,
+    this is the initial (3, 3, C, C) kernel of a transposed convolution (FCN, Long et
+    al. 2015, Section 3.3) whose output is cropped by one position on every side.
     """
 
     def __init__(self, learnable: bool = True, **kwargs: Any) -> None:
@@ -208,7 +202,7 @@ class Upsample2x(keras.layers.Layer):
         self.learnable = learnable
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the kernel, if it is to be learned."""
+        """Creates the kernel, if it is learned."""
         if self.learnable:
             channels = input_shape[-1]
             self.kernel = self.add_weight(
@@ -226,7 +220,7 @@ class Upsample2x(keras.layers.Layer):
                 images=x, size=tf.stack([height, width]), align_corners=True
             )
             return tf.cast(upsampled, x.dtype)
-        # Of size 2n − 1, SAME at stride 2 has one position of padding on every side.
+        # SAME crops one position on every side where the output has 2n − 1 positions.
         shape = tf.stack([tf.shape(x)[0], height, width, x.shape[-1]])
         return tf.nn.conv2d_transpose(x, self.kernel, shape, 2, "SAME")
 
@@ -237,7 +231,7 @@ class Upsample2x(keras.layers.Layer):
 
 @compat.register
 class BilinearKernel(keras.initializers.Initializer):
-    """[½, 1, ½]⊗[½, 1, ½] from each channel to itself."""
+    """The kernel [½, 1, ½]⊗[½, 1, ½] from each channel to itself."""
 
     def __call__(
         self, shape: tuple[int, ...], dtype: Any = None, **kwargs: Any
@@ -250,18 +244,18 @@ class BilinearKernel(keras.initializers.Initializer):
 
 @compat.register
 class ScaleImage(keras.layers.Layer):
-    """Resizes pictures by a factor, bilinear and antialiased.
+    """Resizes images by a factor, bilinear and antialiased.
 
     Attributes:
-        portable: whether it is to be traced in operations that other runtimes have,
-            too. They have none for TensorFlow's antialiased resize, which is faster.
+        portable: whether to use only operations that other runtimes have, too. They do
+            not have TensorFlow's antialiased resize, which is faster.
     """
 
     def __init__(self, scale: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = scale
         self.portable = False
-        # XLA has no antialiased resize; Keras 3's jit_compile="auto" asks.
+        # XLA has no antialiased resize. Keras 3 reads this for jit_compile="auto".
         self.supports_jit = False
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
@@ -284,13 +278,13 @@ class ScaleImage(keras.layers.Layer):
 
 
 def _resampled(images: tf.Tensor, axis: int, size: tf.Tensor, taps: int) -> tf.Tensor:
-    """Resizes an axis of (B, H, W, C) by a triangle as wide as two new pixels.
+    """Resizes an axis with a triangular kernel whose radius is a new pixel.
 
     Args:
-        images: float32.
+        images: float32 (B, H, W, C).
         axis: 1 or 2.
-        size: its new length.
-        taps: at least how many old pixels a triangle covers.
+        size: the new length of the axis.
+        taps: the number of old pixels that a kernel covers, at most.
     """
     length = tf.shape(images)[axis]
     ratio = tf.cast(length, tf.float32) / tf.cast(size, tf.float32)
@@ -313,7 +307,7 @@ def _resampled(images: tf.Tensor, axis: int, size: tf.Tensor, taps: int) -> tf.T
 
 @compat.register
 class ResizeToImage(keras.layers.Layer):
-    """Bilinear resize of a map of a scaled picture to the original's size."""
+    """Resizes the map of a scaled image to the size of the image, bilinear."""
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, H, W, C), float32."""
@@ -325,7 +319,7 @@ _ONE_AROUND = [[0, 0], [1, 1], [1, 1], [0, 0]]
 
 
 def _size(x: tf.Tensor) -> tuple[Any, Any]:
-    """Height and width: integers where they are known, else scalar tensors."""
+    """Returns height and width, as integers where they are known, else as tensors."""
     dynamic = tf.shape(x)
     height, width = x.shape[1:3]
     return (

@@ -11,6 +11,7 @@ from os import PathLike
 
 import keras
 
+from tf_levelset.checks import expect
 from tf_levelset.models.building import finished_model, output_stride
 from tf_levelset.models.catalog import ASPP_RATES
 from tf_levelset.models.deeplab import deeplab_largefov, deeplab_resnet101
@@ -62,11 +63,7 @@ def multi_scale(
     """
     _check_scales(scales)
     stride = output_stride(net)
-    if len(net.outputs) != 1:
-        raise ValueError(
-            "Expected a net with one output. Received: "
-            f"{net.name!r}, which has {len(net.outputs)}"
-        )
+    expect(len(net.outputs) == 1, "a net with one output", net.output_names)
     # --- The net on every scale ---
     images = keras.Input((None, None, 3), name="images")
     padding = net.get_layer("padding").stride
@@ -100,11 +97,11 @@ def multi_scale(
 def _check_scales(scales: Sequence[float]) -> None:
     first, others = tuple(scales[:1]), tuple(scales[1:])
     between = all(0 < scale < 1 for scale in others)
-    if first != (1,) or not between or len(set(others)) < len(others):
-        raise ValueError(
-            "Expected scales that begin with 1 and continue with different numbers "
-            f"between 0 and 1. Received: {tuple(scales)}"
-        )
+    expect(
+        first == (1,) and between and len(set(others)) == len(others),
+        "`scales` to begin with 1 and continue with different numbers between 0 and 1",
+        tuple(scales),
+    )
 
 
 def _percent(scale: float) -> str:

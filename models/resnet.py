@@ -1,13 +1,17 @@
 """The ResNet101 backbone (He et al. 2016), and DeepLab's dilated form of it.
 
 Layers, names, biases and epsilon are those of `keras.applications.ResNet101`, so that
-its ImageNet weights load by name. Dilation changes no weight's shape.
+its ImageNet weights load by name. Dilation changes the shape of no weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import keras
 
+from tf_levelset.checks import expect
 from tf_levelset.models.building import scaled_depth, scaled_filters
 from tf_levelset.models.layers import SymmetricMaxPooling2D, batch_normalization
 
@@ -20,7 +24,7 @@ STAGES = (
 """Name, filters of the bottleneck, number of blocks and stride of each stage."""
 
 EXPANSION = 4
-"""A block's last convolution has so many times the filters of its bottleneck."""
+"""How many times the filters of its bottleneck the last convolution of a block has."""
 
 BATCH_NORM_EPSILON = 1.001e-5
 """Keras' own; Caffe's is 1e-5."""
@@ -40,17 +44,17 @@ def resnet101(
 
     A stage whose stride would exceed `output_stride` keeps the stride of the one before
     and dilates its 3×3 convolutions instead: at 8, conv4 by 2 and conv5 by 4 (DeepLab
-    v2, Chen et al. 2017). What a dilated stage gives at every second (fourth) position
-    is what the plain one gives, where sizes are stride·k + 1.
+    v2, Chen et al. 2017). On sizes stride·k + 1, every second (fourth) output of a
+    dilated stage is an output of the stage without dilation.
 
     Args:
-        x: preprocessed pictures (B, H, W, 3).
+        x: preprocessed images (B, H, W, 3).
         output_stride: 8, 16 or 32.
         width: multiplies the number of filters of every layer.
         depth: multiplies the number of blocks of every stage, at least 1.
-        freeze_batch_norm: keep statistics, gamma and beta as they are, as DeepLab does
-            with trained weights. False trains them: from random weights, a net of this
-            depth needs it.
+        freeze_batch_norm: whether statistics, gamma and beta stay as they are, as
+            DeepLab does with trained weights. From random weights, a net of this depth
+            needs False, which trains them.
 
     Returns:
         Features after "conv2" to "conv5", (B, ⌈H/s⌉, ⌈W/s⌉, C·width) with C of 256,
@@ -59,26 +63,21 @@ def resnet101(
     Raises:
         ValueError: for another output stride, or a multiplier that is not positive.
     """
-    if output_stride not in OUTPUT_STRIDES:
-        raise ValueError(
-            f"Expected `output_stride` of {OUTPUT_STRIDES}. Received: {output_stride!r}"
-        )
-    # TensorFlow's SAME is asymmetric at stride 2: pad alike on both sides.
+    known = output_stride in OUTPUT_STRIDES
+    expect(known, f"`output_stride` of {OUTPUT_STRIDES}", output_stride)
+    convolution = partial(_convolution, frozen=freeze_batch_norm)
+
+    # --- conv1: padded alike on both sides, unlike TensorFlow's SAME at stride 2 ---
+    filters = scaled_filters(64, width)
     x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(x)
-    x = _convolution(
-        x,
-        scaled_filters(64, width),
-        "conv1",
-        kernel_size=7,
-        strides=2,
-        padding="valid",
-        frozen=freeze_batch_norm,
-    )
+    x = convolution(x, filters, "conv1", kernel_size=7, strides=2, padding="valid")
     x = keras.layers.ReLU(name="conv1_relu")(x)
     x = SymmetricMaxPooling2D(2, name="pool1_pool")(x)
+
+    # --- conv2 to conv5 ---
     features = {}
     plain = reached = 4
-    for name, filters, blocks, strides in STAGES:
+    for stage, filters, blocks, strides in STAGES:
         plain *= strides
         strides = min(strides, output_stride // reached)
         reached *= strides
@@ -87,13 +86,13 @@ def resnet101(
                 x,
                 scaled_filters(filters, width),
                 scaled_filters(EXPANSION * filters, width),
-                f"{name}_block{index}",
+                f"{stage}_block{index}",
+                convolution,
                 strides=strides if index == 1 else 1,
                 dilation=plain // reached,
                 project=index == 1,
-                frozen=freeze_batch_norm,
             )
-        features[name] = x
+        features[stage] = x
     return features
 
 
@@ -102,25 +101,21 @@ def _block(
     filters: int,
     expanded: int,
     name: str,
+    convolution: Callable[..., keras.KerasTensor],
     *,
     strides: int,
     dilation: int,
     project: bool,
-    frozen: bool,
 ) -> keras.KerasTensor:
     """A bottleneck: 1×1 (which takes the stride), 3×3, 1×1, and the shortcut."""
     shortcut = x
     if project:
-        shortcut = _convolution(
-            x, expanded, f"{name}_0", strides=strides, frozen=frozen
-        )
-    x = _convolution(x, filters, f"{name}_1", strides=strides, frozen=frozen)
+        shortcut = convolution(x, expanded, f"{name}_0", strides=strides)
+    x = convolution(x, filters, f"{name}_1", strides=strides)
     x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
-    x = _convolution(
-        x, filters, f"{name}_2", kernel_size=3, dilation=dilation, frozen=frozen
-    )
+    x = convolution(x, filters, f"{name}_2", kernel_size=3, dilation=dilation)
     x = keras.layers.ReLU(name=f"{name}_2_relu")(x)
-    x = _convolution(x, expanded, f"{name}_3", frozen=frozen)
+    x = convolution(x, expanded, f"{name}_3")
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.ReLU(name=f"{name}_out")(x)
 
@@ -136,10 +131,10 @@ def _convolution(
     padding: str = "same",
     frozen: bool,
 ) -> keras.KerasTensor:
-    """A convolution with bias and its normalisation.
+    """A convolution with bias, and its batch normalisation.
 
-    SAME is symmetric here: an odd kernel at stride 1, or 1×1, which takes every second
-    position from the first on.
+    SAME pads alike on both sides here: with an odd kernel at stride 1, and with a 1×1
+    kernel, which reads every second position from the first on at stride 2.
     """
     x = keras.layers.Conv2D(
         filters,

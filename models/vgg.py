@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tf_levelset.checks import expect
 from tf_levelset.models.building import scaled_depth, scaled_filters
 from tf_levelset.models.layers import SymmetricMaxPooling2D, batch_normalization
 
@@ -22,10 +23,7 @@ def convolution(
     dilation: int = 1,
     batch_norm: bool = False,
 ) -> keras.KerasTensor:
-    """A convolution at stride 1 with ReLU and, before it, optional normalisation.
-
-    At stride 1 an odd kernel's SAME padding is symmetric.
-    """
+    """A convolution with ReLU and, if asked for, batch normalisation before it."""
     x = keras.layers.Conv2D(
         filters,
         kernel_size,
@@ -47,42 +45,32 @@ def vgg16(
     width: float = 1.0,
     depth: float = 1.0,
     batch_norm: bool = False,
-    pool_size: int = 3,
 ) -> dict[str, keras.KerasTensor]:
     """VGG16 up to pool5, without its fully connected layers.
+
+    The poolings are DeepLab's, 3×3 with padding 1, so that outputs stand on multiples
+    of the stride; those of the original are 2×2 without padding.
 
     A pooling whose stride would exceed `output_stride` has stride 1, and the
     convolutions after it are dilated instead: at 8, conv5 by 2 (DeepLab-LargeFOV's
     body, Chen et al. 2015).
 
     Args:
-        x: preprocessed pictures (B, H, W, 3).
+        x: preprocessed images (B, H, W, 3).
         output_stride: 8, 16 or 32.
         width: multiplies the number of filters of every layer.
         depth: multiplies the number of convolutions of every block, at least 1.
-        batch_norm: normalise after each convolution, for training from scratch.
-        pool_size: 3 pools 3×3 with padding 1, as DeepLab does: outputs stand at
-            stride·i. 2 pools 2×2 without padding, as the net that ImageNet's weights
-            were trained in; at `output_stride` 32 only.
+        batch_norm: whether to normalise after each convolution.
 
     Returns:
         Features after "pool3", "pool4" and "pool5", (B, ⌈H/s⌉, ⌈W/s⌉, C·width) with C
-        of 256, 512, 512 and s of 8, 16, 32, but at most `output_stride`; with
-        `pool_size` 2, ⌊H/s⌋ and ⌊W/s⌋.
+        of 256, 512, 512 and s of 8, 16, 32, but at most `output_stride`.
 
     Raises:
-        ValueError: for another output stride or pool size, or a multiplier that is not
-            positive.
+        ValueError: for another output stride, or a multiplier that is not positive.
     """
-    if output_stride not in OUTPUT_STRIDES:
-        raise ValueError(
-            f"Expected `output_stride` of {OUTPUT_STRIDES}. Received: {output_stride!r}"
-        )
-    if pool_size != 3 and (pool_size, output_stride) != (2, 32):
-        raise ValueError(
-            "Expected `pool_size` 3, or 2 with `output_stride` 32. Received: "
-            f"pool_size={pool_size!r}, output_stride={output_stride!r}"
-        )
+    known = output_stride in OUTPUT_STRIDES
+    expect(known, f"`output_stride` of {OUTPUT_STRIDES}", output_stride)
     features = {}
     plain = reached = 1
     for block, (filters, convolutions) in enumerate(BLOCKS, start=1):
@@ -96,12 +84,6 @@ def vgg16(
             )
         strides = min(2, output_stride // reached)
         plain, reached = 2 * plain, reached * strides
-        x = _pooling(pool_size, strides, f"pool{block}")(x)
+        x = SymmetricMaxPooling2D(strides, name=f"pool{block}")(x)
         features[f"pool{block}"] = x
     return {name: features[name] for name in ("pool3", "pool4", "pool5")}
-
-
-def _pooling(size: int, strides: int, name: str) -> keras.layers.Layer:
-    if size == 2:
-        return keras.layers.MaxPooling2D(2, name=name)
-    return SymmetricMaxPooling2D(strides, name=name)

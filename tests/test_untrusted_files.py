@@ -51,8 +51,8 @@ OPTIONS = {"safe_mode": True, "allow_pickle": False, "weights_only": True}
 
 ONLY_IN = {
     "load_model": ("safe_loading.py",),
-    # A package's `__init__` loads its own files by the names that it knows.
-    "import_module": ("safe_loading.py", "__init__.py"),
+    # The others load files of the package, by names that are written in the source.
+    "import_module": ("safe_loading.py", "lazy.py", "__init__.py"),
 }
 """Functions that only these files call, after they have checked what they load."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tf_levelset.checks import expect
+
 MAP_SIZES = {"fc6": 7, "fc7": 1}
 """Side of the map that each layer sees in an image of 224×224 pixels."""
 
@@ -39,6 +41,5 @@ def as_convolution(
     steps = [-(-n // m) for n, m in zip(whole, shape, strict=True)]
     taken = tuple(slice(None, None, step) for step in steps)
     reached = tuple(len(range(0, n, s)) for n, s in zip(whole, steps, strict=True))
-    if reached != tuple(shape):
-        raise ValueError(f"Expected a decimation of {whole}. Received: {shape}")
+    expect(reached == tuple(shape), f"a decimation of {whole}", shape)
     return kernel.reshape(whole)[taken], bias[taken[-1]]

@@ -16,6 +16,7 @@ import h5py
 import keras
 import numpy as np
 
+from tf_levelset.checks import expect
 from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.models.weights.deeplab_checkpoint import read_checkpoint
 from tf_levelset.models.weights.fully_connected import MAP_SIZES, as_convolution
@@ -69,16 +70,10 @@ def load_weights(
         FileNotFoundError: if there is nothing at the path.
         OSError: if Keras cannot fetch the weights of ImageNet.
     """
-    if backbone not in APPLICATIONS:
-        raise ValueError(
-            f"Expected `backbone` to be one of {tuple(APPLICATIONS)}. Received: "
-            f"{backbone!r}"
-        )
-    if not isinstance(weights, str | PathLike):
-        raise ValueError(
-            "Expected `weights` to be 'imagenet' or the path of a file. Received: "
-            f"{weights!r}"
-        )
+    known = tuple(APPLICATIONS)
+    expect(backbone in known, f"`backbone` to be one of {known}", backbone)
+    is_source = isinstance(weights, str | PathLike)
+    expect(is_source, "`weights` to be 'imagenet' or the path of a file", weights)
     source = os.fspath(weights)
     layers = weighted_layers(model)
     if weights == "imagenet":

@@ -14,7 +14,7 @@ from model_tester import (
     Branch,
     ModelTester,
     listed,
-    picture,
+    made_images,
     spread,
 )
 
@@ -144,7 +144,7 @@ def test_scores_are_interpolated_and_summed(name: str, learnable: bool) -> None:
         for layer in net.layers
         if layer.name.startswith("score_")
     }
-    image = picture(97, 65)
+    image = made_images(97, 65)
     found = keras.Model(net.inputs[0], scores)(image)
     coarse, middle, fine = (found[key] for key in scores)
     assert [x.shape[1] for x in (coarse, middle, fine)] == [4, 7, 13]
@@ -173,7 +173,7 @@ def test_a_step_learns_the_upsampling() -> None:
     net = spread(create_model("fcn8s_resnet101", 3, upsample=False, **TINY))
     before = [np.asarray(v) for v in _upsampling(net)]
     net.compile(CaffeSGD(0.1), keras.losses.SparseCategoricalCrossentropy(True))
-    net.train_on_batch(picture(33, 33), np.ones((2, 5, 5)))
+    net.train_on_batch(made_images(33, 33), np.ones((2, 5, 5)))
     for old, variable in zip(before, _upsampling(net), strict=True):
         assert np.abs(np.asarray(variable) - old).max() > 1e-6
 
@@ -181,7 +181,7 @@ def test_a_step_learns_the_upsampling() -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_fresh_scores_are_zero(name: str) -> None:
     net = create_model(name, 3, upsample=False, **TINY)
-    assert not listed(net(picture(33, 33)))[0].any()
+    assert not listed(net(made_images(33, 33)))[0].any()
 
 
 @pytest.mark.parametrize("name", NETS)

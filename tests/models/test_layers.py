@@ -18,6 +18,8 @@ from tf_levelset.models.layers import (
     ResizeLike,
     ScaleImage,
     ScaleToStride,
+    SymmetricAveragePooling2D,
+    SymmetricMaxPooling2D,
     Upsample2x,
 )
 
@@ -26,6 +28,28 @@ SIZES = st.integers(1, 9)
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 10, shape).astype(np.float32)
+
+
+# --- Caffe's pooling and preprocessing ---
+
+
+def test_max_pooling_pads_with_what_never_wins() -> None:
+    x = -tf.ones((1, 5, 5, 1))
+    np.testing.assert_array_equal(SymmetricMaxPooling2D(2)(x), -np.ones((1, 3, 3, 1)))
+
+
+def test_average_pooling_divides_by_nine_at_the_border() -> None:
+    pooled = SymmetricAveragePooling2D()(tf.ones((1, 3, 3, 1)))[0, :, :, 0]
+    np.testing.assert_allclose(
+        pooled, np.array([[4, 6, 4], [6, 9, 6], [4, 6, 4]]) / 9, rtol=1e-6
+    )
+
+
+def test_preprocessing_is_caffes() -> None:
+    red = tf.constant([[[[255.0, 0.0, 0.0]]]])
+    np.testing.assert_allclose(
+        CaffePreprocessing()(red)[0, 0, 0], [-104.008, -116.669, 255 - 122.675]
+    )
 
 
 # --- Upsampling by 2 ---
@@ -141,7 +165,7 @@ def test_padding_with_the_mean_is_padding_after_it_with_zeros(
     stride=st.sampled_from([8, 32]),
     scale=st.sampled_from([0.75, 0.5, 1 / 3]),
 )
-def test_pictures_shrink_corner_to_corner(
+def test_images_shrink_corner_to_corner(
     steps: tuple[int, int], stride: int, scale: float
 ) -> None:
     image = noise(1, *(stride * k + 1 for k in steps), 3)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
+import subprocess
+import sys
 
-import keras
 import pytest
 from model_tester import TINY
 
 from tf_levelset import models
-from tf_levelset.models import create_model, list_models, output_stride
+from tf_levelset.models import create_model, list_models
+from tf_levelset.models.catalog import NETS, supported_options
 
 NAMES = (
     "deeplab_largefov",
@@ -25,10 +28,39 @@ NAMES = (
 )
 
 
+def loaded(code: str, program: str = "") -> set[str]:
+    """The modules that are loaded once Python has run some code."""
+    code = f"import sys, json; sys.argv = [{program!r}]; {code}; "
+    code += "print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_package_registers_the_layers_and_loads_no_net() -> None:
+    modules = loaded("import tf_levelset")
+    ours = {name for name in modules if name.startswith("tf_levelset.models.")}
+    assert ours == {"tf_levelset.models.catalog", "tf_levelset.models.layers"}
+
+
+def test_models_are_listed_without_tensorflow() -> None:
+    code = "import tf_levelset; assert tf_levelset.models.list_models()"
+    modules = loaded(code, program="tf-levelset")
+    assert "tf_levelset.models.catalog" in modules
+    assert not modules & {"keras", "tensorflow", "h5py", "numpy"}
+
+
 def test_the_nets_of_the_paper_are_there() -> None:
-    assert list_models() == NAMES
-    for name in NAMES:
-        assert name in models.__all__
+    assert set(NAMES) <= set(list_models())
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(NETS) <= set(models.__all__)
+    for name in models.__all__:
+        assert callable(getattr(models, name))
+    # Python sets a loaded file as an attribute of its folder: it would hide the net.
+    assert not {f".{name}" for name in NETS} & set(NETS.values())
+    with pytest.raises(AttributeError, match="has no attribute 'no_net'"):
+        _ = models.no_net
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "resnet" not in n])
@@ -47,24 +79,21 @@ def test_nets_over_scales_take_the_options_of_the_single_net(name: str) -> None:
             assert key == "name" or options[key] == parameter
 
 
+def test_supported_options_are_those_that_the_net_takes() -> None:
+    options = {"width": 0.5, "rates": (6, 12), "dilation": 2}
+    assert supported_options("deeplab_resnet101", options) == {
+        "width": 0.5,
+        "rates": (6, 12),
+    }
+    assert supported_options("fcn8s_vgg16", options) == {"width": 0.5}
+
+
 def test_the_stride_in_a_name_is_no_option() -> None:
     with pytest.raises(ValueError, match="options that 'fcn8s_vgg16' takes"):
         create_model("fcn8s_vgg16", 3, stride=32, **TINY)
 
 
-def test_unknown_names_raise() -> None:
-    with pytest.raises(
-        ValueError, match=r"Expected `name` to be one of .* Received: 'unet'"
-    ):
-        create_model("unet", 3)
-
-
-def test_models_of_others_have_no_output_stride() -> None:
-    x = keras.Input((None, None, 3), name="images")
-    for model in (
-        keras.Model(x, keras.layers.Conv2D(3, 1)(x)),
-        keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)]),
-        create_model("deeplab_largefov", 3, **TINY),
-    ):
-        with pytest.raises(ValueError, match=r"Expected a net .*upsample=False.*"):
-            output_stride(model)
+@pytest.mark.parametrize("function", [create_model, supported_options])
+def test_unknown_names_raise(function: object) -> None:
+    with pytest.raises(ValueError, match=r"Expected `name` .* Received: 'unet'"):
+        function("unet", {})  # type: ignore[operator]

@@ -115,13 +115,6 @@ def test_names_that_are_not_strings_raise(tmp_path: Path, name: object) -> None:
         load_keras(written(tmp_path, content))
 
 
-def test_code_in_an_older_format_is_never_run(tmp_path: Path) -> None:
-    canary = tmp_path / "canary"
-    with pytest.raises(ValueError, match="no archive"):
-        load_keras(written(tmp_path, made.legacy_file(canary)))
-    assert not canary.exists()
-
-
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -189,7 +182,7 @@ def test_arrays_lie_in_the_file(tmp_path: Path, link: object) -> None:
         load_keras(written(tmp_path, made.with_weights(spread)))
 
 
-def test_weights_that_are_no_numbers_are_found_at_the_first_picture(
+def test_weights_that_are_nan_raise_at_the_first_image(
     tmp_path: Path,
 ) -> None:
     def spoil(weights: h5py.File) -> None:

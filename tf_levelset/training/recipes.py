@@ -20,6 +20,7 @@ from tf_levelset.models.catalog import (
     LARGEFOV_MULTIPLIERS,
     RESNET101_MULTIPLIERS,
     scaled_rates,
+    supported_options,
 )
 from tf_levelset.training.recipe import FROM_SCRATCH, Recipe
 
@@ -212,6 +213,7 @@ def with_model(recipe: Recipe, model: str) -> Recipe:
         return recipe
     kept = ("width", "depth", "weights")
     options = {k: v for k, v in recipe.model_options.items() if k in kept}
+    options = supported_options(model, options)
     multipliers = recipe.multipliers
     if multipliers != FROM_SCRATCH:
         multipliers = _NETS.get(model, _FCN)["multipliers"]
@@ -239,14 +241,15 @@ def smoke(recipe: Recipe) -> Recipe:
     options: dict[str, Any] = {"num_samples": 4, "size": [33, 41]}
     if recipe.dataset in NUM_CLASSES:
         options["num_classes"] = NUM_CLASSES[recipe.dataset]
-    tiny: dict[str, Any] = {"width": 0.02, "depth": 0.01}
-    if "largefov" in recipe.model:
-        tiny["dilation"] = 1
-    else:
+    tiny = {
+        "width": 0.02,
+        "depth": 0.01,
+        "dilation": 1,
+        "rates": [1, 1, 2, 2],
         # With frozen statistics that were never learned, the logits would explode.
-        tiny["freeze_batch_norm"] = False
-    if "deeplab" in recipe.model and "resnet" in recipe.model:
-        tiny["rates"] = [1, 1, 2, 2]
+        "freeze_batch_norm": False,
+    }
+    tiny = supported_options(recipe.model, tiny)
     model_options = {**recipe.model_options, **tiny}
     model_options.pop("weights", None)
     return dataclasses.replace(

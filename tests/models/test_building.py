@@ -1,13 +1,16 @@
-"""Multipliers of widths and depths."""
+"""What every net begins and ends with, and multipliers of width and depth."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_tester import TINY
 
+from tf_levelset.models import at_input_size, create_model, output_stride
 from tf_levelset.models.building import scaled_depth, scaled_filters
 
 
@@ -28,3 +31,15 @@ def test_bad_multipliers_raise(multiplier: Any) -> None:
         scaled_filters(64, multiplier)
     with pytest.raises(ValueError, match=r"Expected `depth` .* Received"):
         scaled_depth(3, multiplier)
+
+
+def test_models_of_others_have_no_output_stride() -> None:
+    x = keras.Input((None, None, 3), name="images")
+    for model in (
+        keras.Model(x, keras.layers.Conv2D(3, 1)(x)),
+        keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)]),
+        create_model("deeplab_largefov", 3, **TINY),
+    ):
+        for function in (output_stride, at_input_size):
+            with pytest.raises(ValueError, match=r"Expected a net .*upsample=False.*"):
+                function(model)
