@@ -1,9 +1,9 @@
-"""Asks TensorFlow Serving for the mask of a picture, over REST or gRPC.
+"""Requests the mask of an image from TensorFlow Serving, over REST or gRPC.
 
-    python docs/examples/serving_client.py picture.jpg mask.png
-    python docs/examples/serving_client.py picture.jpg mask.png --grpc localhost:8500
+    python docs/examples/serving_client.py image.jpg mask.png
+    python docs/examples/serving_client.py image.jpg mask.png --grpc localhost:8500
 
-REST needs nothing but NumPy and Pillow; gRPC needs tensorflow-serving-api.
+REST needs only NumPy and Pillow; gRPC also needs tensorflow-serving-api.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from PIL import Image
 
 
 def mask_over_rest(url: str, content: bytes, timeout: float = 30.0) -> np.ndarray:
-    """Sends a JPEG or PNG file to the endpoint `encoded`.
+    """Returns the mask of a JPEG or PNG file, from the REST endpoint `encoded`.
 
     Args:
-        url: of the model, such as "http://localhost:8501/v1/models/camvid".
-        content: the file.
-        timeout: in seconds.
+        url: URL of the model, such as "http://localhost:8501/v1/models/camvid".
+        content: Content of the file.
+        timeout: Longest time to wait, in seconds.
 
     Returns:
-        uint8 (H, W).
+        The class of each pixel, uint8 (H, W).
 
     Raises:
-        ValueError: with the server's message, for what it refuses.
+        ValueError: If the server refuses the request, with its message.
     """
     encoded = {"b64": base64.b64encode(content).decode()}
     body = {"signature_name": "encoded", "inputs": {"encoded": [encoded]}}
@@ -53,21 +53,22 @@ def mask_over_rest(url: str, content: bytes, timeout: float = 30.0) -> np.ndarra
 def mask_over_grpc(
     address: str, model: str, content: bytes, timeout: float = 30.0
 ) -> np.ndarray:
-    """Sends a JPEG or PNG file to the endpoint `encoded`.
+    """Returns the mask of a JPEG or PNG file, from the gRPC endpoint `encoded`.
 
-    Only the mask comes back: over REST the probabilities come with it, as text.
+    The answer contains the mask only. Over REST, TensorFlow Serving also returns the
+    probabilities, as text.
 
     Args:
-        address: of the server, such as "localhost:8500".
-        model: its name there.
-        content: the file.
-        timeout: in seconds.
+        address: Host and port of the server, such as "localhost:8500".
+        model: Name of the model on the server.
+        content: Content of the file.
+        timeout: Longest time to wait, in seconds.
 
     Returns:
-        uint8 (H, W).
+        The class of each pixel, uint8 (H, W).
 
     Raises:
-        grpc.RpcError: with the server's message, for what it refuses.
+        grpc.RpcError: If the server refuses the request, with its message.
     """
     import grpc
     import tensorflow as tf
@@ -84,15 +85,17 @@ def mask_over_grpc(
 
 
 def main() -> None:
-    """Writes the mask of a picture as a greyscale PNG."""
+    """Writes the mask of an image as a greyscale PNG file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("mask", type=Path)
-    parser.add_argument("--model", default="camvid", help="its name on the server")
-    parser.add_argument("--rest", default="http://localhost:8501")
-    parser.add_argument("--grpc", help="host:port, instead of REST")
+    parser.add_argument("image", type=Path, help="JPEG or PNG file")
+    parser.add_argument("mask", type=Path, help="PNG file to write")
+    parser.add_argument("--model", default="camvid", help="name on the server")
+    parser.add_argument(
+        "--rest", default="http://localhost:8501", help="URL of the server"
+    )
+    parser.add_argument("--grpc", help="host:port, to use gRPC")
     options = parser.parse_args()
-    content = options.picture.read_bytes()
+    content = options.image.read_bytes()
     if options.grpc:
         mask = mask_over_grpc(options.grpc, options.model, content)
     else:
