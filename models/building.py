@@ -39,7 +39,7 @@ def preprocessed_input(stride: int) -> tuple[keras.KerasTensor, keras.KerasTenso
     move the others.)
 
     Args:
-        stride: the stride of the coarsest stage, 2^k after k poolings or convolutions
+        stride: The stride of the coarsest stage, 2^k after k poolings or convolutions
             of stride 2.
 
     Returns:
@@ -55,7 +55,7 @@ def scaled_filters(filters: int, width: float) -> int:
     """Returns the number of filters × `width`, rounded, at least 1.
 
     Raises:
-        ValueError: if `width` is not positive and finite.
+        ValueError: If `width` is not positive and finite.
     """
     check_positive(width=width)
     return max(1, round(filters * width))
@@ -65,7 +65,7 @@ def scaled_depth(layers: int, depth: float) -> int:
     """Returns the number of layers or blocks of a stage × `depth`, at least 1.
 
     Raises:
-        ValueError: if `depth` is not positive and finite.
+        ValueError: If `depth` is not positive and finite.
     """
     check_positive(depth=depth)
     return max(1, round(layers * depth))
@@ -85,10 +85,10 @@ def logits_at_stride(
     """Ends a functional net at its output stride.
 
     Args:
-        images: the net's input (B, H, W, 3).
-        logits_map: logits (B, h, w, C) of the padded image.
-        stride: output stride of the net, 1 where the logits have the image's size.
-        name: name of the model.
+        images: The net's input (B, H, W, 3).
+        logits_map: Logits (B, h, w, C) of the padded image.
+        stride: Output stride of the net, 1 where the logits have the image's size.
+        name: Name of the model.
 
     Returns:
         A model with float32 logits (B, ⌈H/stride⌉, ⌈W/stride⌉, C).
@@ -111,9 +111,9 @@ def finished_model(
     """Gives a net the weights and the outputs that the user asked for.
 
     Args:
-        model: a net with logits at its output stride.
-        upsample: whether the logits are brought to the size of the image.
-        input_scale: factor that images are resized by first; 1 unless `upsample`.
+        model: A net with logits at its output stride.
+        upsample: Whether the logits are brought to the size of the image.
+        input_scale: Factor that images are resized by first; 1 unless `upsample`.
         weights: None, "imagenet" or a path, as `weights.load_weights` takes them.
         backbone: "vgg16" or "resnet101", for `weights`.
 
@@ -121,7 +121,7 @@ def finished_model(
         `model` itself, or with `upsample` the model of `at_input_size`.
 
     Raises:
-        ValueError: if `input_scale` is not positive or is given without `upsample`, or
+        ValueError: If `input_scale` is not positive or is given without `upsample`, or
             if the weights do not fit.
     """
     expect(
@@ -141,10 +141,10 @@ def output_stride(model: keras.Model) -> int:
     The labels that belong to the outputs are `labels[::stride, ::stride]`.
 
     Args:
-        model: a net of this package, made with `upsample=False`.
+        model: A net of this package, made with `upsample=False`.
 
     Raises:
-        ValueError: if the model has no logits at an output stride.
+        ValueError: If the model has no logits at an output stride.
     """
     return _crop_layer(model).stride
 
@@ -153,9 +153,9 @@ def at_input_size(model: keras.Model, input_scale: float = 1.0) -> keras.Model:
     """Returns the same net, sharing its weights, with logits at the size of the images.
 
     Args:
-        model: a net of this package, made with `upsample=False`. If it has several
+        model: A net of this package, made with `upsample=False`. If it has several
             outputs, the last one is taken: the fused one of a net over several scales.
-        input_scale: factor that images are resized by before the net sees them, for a
+        input_scale: Factor that images are resized by before the net sees them, for a
             net that was trained on images of that size. The logits are resized back, so
             that they always have the size of the input.
 
@@ -163,7 +163,7 @@ def at_input_size(model: keras.Model, input_scale: float = 1.0) -> keras.Model:
         A model from images (B, H, W, 3) to float32 logits (B, H, W, C).
 
     Raises:
-        ValueError: if `input_scale` is not positive, or the model has no logits at an
+        ValueError: If `input_scale` is not positive, or the model has no logits at an
             output stride.
     """
     check_positive(input_scale=input_scale)

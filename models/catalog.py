@@ -77,16 +77,16 @@ def scaled_rates(
     18 and 24 would see nothing but padding.
 
     Args:
-        rates: dilation rates for images of size `reference`, each at least 1.
-        input_size: the smaller side, in pixels, of the images that the net sees.
-        reference: the image size that `rates` are meant for; DeepLab's crops are 321.
+        rates: Dilation rates for images of size `reference`, each at least 1.
+        input_size: The smaller side, in pixels, of the images that the net sees.
+        reference: The image size that `rates` are meant for; DeepLab's crops are 321.
 
     Returns:
         Each rate × input_size / reference, rounded, at least 1. Rates that became equal
         are kept, because the number of branches is part of the net's architecture.
 
     Raises:
-        ValueError: if a rate is below 1 or a size is not positive.
+        ValueError: If a rate is below 1 or a size is not positive.
 
     Example:
     >>> scaled_rates((6, 12, 18, 24), 160)
@@ -112,15 +112,15 @@ def create_model(name: str, /, num_classes: int, **options: Any) -> keras.Model:
     """Makes a net by its name.
 
     Args:
-        name: one of `list_models()`.
-        num_classes: number of classes.
-        **options: further arguments of the net's own function.
+        name: One of `list_models()`.
+        num_classes: Number of classes.
+        **options: Further arguments of the net's own function.
 
     Returns:
         The net: a functional Keras model from RGB images to logits.
 
     Raises:
-        ValueError: if the name is unknown or the net does not take an option.
+        ValueError: If the name is unknown or the net does not take an option.
     """
     from tf_levelset.checks import call_with_options
 
@@ -131,11 +131,11 @@ def supported_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of `options` that a net takes.
 
     Args:
-        name: one of `list_models()`.
-        options: arguments by name, such as `{"width": 0.5, "rates": (6, 12)}`.
+        name: One of `list_models()`.
+        options: Arguments by name, such as `{"width": 0.5, "rates": (6, 12)}`.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: If the name is unknown.
     """
     parameters = inspect.signature(_function(name)).parameters
     return {key: value for key, value in options.items() if key in parameters}

@@ -44,20 +44,20 @@ def deeplab_largefov(
     on the pixels 0, 8, 16, …, so that their labels are `labels[::8, ::8]`.
 
     Args:
-        num_classes: number of classes C.
-        width: multiplies the number of filters of every layer but the last; 1 is
+        num_classes: Number of classes C.
+        width: Multiplies the number of filters of every layer but the last; 1 is
             DeepLab's net of 20.5 million parameters at 21 classes.
-        depth: multiplies the number of convolutions of every block of VGG16.
-        dilation: dilation rate of fc6. 12 is DeepLab's, for maps of 41×41; on a map
+        depth: Multiplies the number of convolutions of every block of VGG16.
+        dilation: Dilation rate of fc6. 12 is DeepLab's, for maps of 41×41; on a map
             smaller than about twice the rate most taps see padding (`scaled_rates`).
-        batch_norm: whether to normalise after each convolution, for training from
+        batch_norm: Whether to normalise after each convolution, for training from
             scratch.
-        dropout: rate after fc6 and fc7.
-        upsample: whether the logits have the size of the image, bilinear and corner to
+        dropout: Rate after fc6 and fc7.
+        upsample: Whether the logits have the size of the image, bilinear and corner to
             corner; otherwise they are at stride 8, where DeepLab computes its loss.
-        input_scale: factor that images are resized by first, with `upsample` only.
+        input_scale: Factor that images are resized by first, with `upsample` only.
         weights: None, "imagenet", or the path of a weights file.
-        name: name of the model.
+        name: Name of the model.
 
     Returns:
         A functional model from RGB images in 0–255, float32 (B, H, W, 3), to
@@ -65,7 +65,7 @@ def deeplab_largefov(
         (B, ⌈H/8⌉, ⌈W/8⌉, C) if `upsample` is False.
 
     Raises:
-        ValueError: for arguments out of range, or weights of another architecture.
+        ValueError: For arguments out of range, or weights of another architecture.
     """
     check_num_classes(num_classes)
     whole = is_whole(dilation) and dilation >= 1
@@ -118,24 +118,24 @@ def deeplab_resnet101(
     rate. Sizes and padding are as in `deeplab_largefov`.
 
     Args:
-        num_classes: number of classes C.
-        width: multiplies the number of filters of every layer but the last; 1 is a net
+        num_classes: Number of classes C.
+        width: Multiplies the number of filters of every layer but the last; 1 is a net
             of 44.2 million parameters at 21 classes.
-        depth: multiplies the number of blocks of every stage of ResNet101.
-        rates: two or more dilation rates of ASPP. The default is DeepLab's four, for
+        depth: Multiplies the number of blocks of every stage of ResNet101.
+        rates: Two or more dilation rates of ASPP. The default is DeepLab's four, for
             maps of 41×41; smaller images need smaller ones (`scaled_rates`).
-        freeze_batch_norm: whether to keep the batch normalisation of trained weights as
+        freeze_batch_norm: Whether to keep the batch normalisation of trained weights as
             it is, as the paper does; False trains it, from scratch.
-        upsample: see `deeplab_largefov`.
-        input_scale: see `deeplab_largefov`.
+        upsample: See `deeplab_largefov`.
+        input_scale: See `deeplab_largefov`.
         weights: None, "imagenet", or the path of a weights file.
-        name: name of the model.
+        name: Name of the model.
 
     Returns:
         A functional model as of `deeplab_largefov`.
 
     Raises:
-        ValueError: for arguments out of range, or weights of another architecture.
+        ValueError: For arguments out of range, or weights of another architecture.
     """
     check_num_classes(num_classes)
     rates = tuple(rates) if isinstance(rates, Sequence) else ()

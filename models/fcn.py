@@ -53,23 +53,23 @@ def fcn_vgg16(
     stand on the pixels 0, s, 2s, …, so that their labels are `labels[::s, ::s]`.
 
     Args:
-        num_classes: number of classes C.
-        stride: output stride s: 32 scores fc7 alone, 16 adds the scores of pool4 and 8
+        num_classes: Number of classes C.
+        stride: Output stride s: 32 scores fc7 alone, 16 adds the scores of pool4 and 8
             those of pool3.
-        width: multiplies the number of filters of every layer but the scores; 1 is the
+        width: Multiplies the number of filters of every layer but the scores; 1 is the
             net of 134.3 million parameters at stride 32 and 21 classes.
-        depth: multiplies the number of convolutions of every block of VGG16.
-        batch_norm: whether to normalise after each convolution, for training from
+        depth: Multiplies the number of convolutions of every block of VGG16.
+        batch_norm: Whether to normalise after each convolution, for training from
             scratch.
-        dropout: rate after fc6 and fc7.
-        learnable_upsampling: whether the upsampling of the scores by 2, initially
+        dropout: Rate after fc6 and fc7.
+        learnable_upsampling: Whether the upsampling of the scores by 2, initially
             bilinear, is learned. The last one, to the image, is always bilinear
             (Section 4.3).
-        upsample: whether the logits have the size of the image, bilinear and corner to
+        upsample: Whether the logits have the size of the image, bilinear and corner to
             corner; otherwise they are at the output stride.
-        input_scale: factor that images are resized by first, with `upsample` only.
+        input_scale: Factor that images are resized by first, with `upsample` only.
         weights: None, "imagenet", or the path of a weights file.
-        name: name of the model; by default as `fcn8s_vgg16`.
+        name: Name of the model; by default as `fcn8s_vgg16`.
 
     Returns:
         A functional model from RGB images in 0–255, float32 (B, H, W, 3), to
@@ -77,7 +77,7 @@ def fcn_vgg16(
         (B, ⌈H/s⌉, ⌈W/s⌉, C) if `upsample` is False.
 
     Raises:
-        ValueError: for arguments out of range, or weights of another architecture.
+        ValueError: For arguments out of range, or weights of another architecture.
     """
     _check(num_classes, stride)
     check_dropout(dropout)
@@ -131,25 +131,25 @@ def fcn_resnet101(
     Sizes, padding and the places of the outputs are as in `fcn_vgg16`.
 
     Args:
-        num_classes: number of classes C.
-        stride: output stride s: 32 scores conv5 alone, 16 adds the scores of conv4 and
+        num_classes: Number of classes C.
+        stride: Output stride s: 32 scores conv5 alone, 16 adds the scores of conv4 and
             8 those of conv3.
-        width: multiplies the number of filters of every layer but the scores; 1 is a
+        width: Multiplies the number of filters of every layer but the scores; 1 is a
             net of 42.7 million parameters at stride 32 and 21 classes.
-        depth: multiplies the number of blocks of every stage of ResNet101.
-        freeze_batch_norm: whether to keep the batch normalisation of trained weights as
+        depth: Multiplies the number of blocks of every stage of ResNet101.
+        freeze_batch_norm: Whether to keep the batch normalisation of trained weights as
             it is; False trains it, from scratch.
-        learnable_upsampling: see `fcn_vgg16`.
-        upsample: see `fcn_vgg16`.
-        input_scale: see `fcn_vgg16`.
+        learnable_upsampling: See `fcn_vgg16`.
+        upsample: See `fcn_vgg16`.
+        input_scale: See `fcn_vgg16`.
         weights: None, "imagenet", or the path of a weights file.
-        name: name of the model; by default as `fcn8s_resnet101`.
+        name: Name of the model; by default as `fcn8s_resnet101`.
 
     Returns:
         A functional model as of `fcn_vgg16`.
 
     Raises:
-        ValueError: for arguments out of range, or weights of another architecture.
+        ValueError: For arguments out of range, or weights of another architecture.
     """
     _check(num_classes, stride)
     # --- Backbone ---

@@ -247,7 +247,7 @@ class ScaleImage(keras.layers.Layer):
     """Resizes images by a factor, bilinear and antialiased.
 
     Attributes:
-        portable: whether to use only operations that other runtimes have, too. They do
+        portable: Whether to use only operations that other runtimes have, too. They do
             not have TensorFlow's antialiased resize, which is faster.
     """
 
@@ -283,8 +283,8 @@ def _resampled(images: tf.Tensor, axis: int, size: tf.Tensor, taps: int) -> tf.T
     Args:
         images: float32 (B, H, W, C).
         axis: 1 or 2.
-        size: the new length of the axis.
-        taps: the number of old pixels that a kernel covers, at most.
+        size: The new length of the axis.
+        taps: The number of old pixels that a kernel covers, at most.
     """
     length = tf.shape(images)[axis]
     ratio = tf.cast(length, tf.float32) / tf.cast(size, tf.float32)

@@ -42,14 +42,14 @@ def multi_scale(
     and corner to corner. (For a net that pads to 32k + 1, read 32 instead of 8.)
 
     Args:
-        net: a net with logits at its output stride (`upsample=False`). It becomes a
+        net: A net with logits at its output stride (`upsample=False`). It becomes a
             part of the model, its weights shared, and can still be used on its own.
-        scales: the first is 1, the others lie between 0 and 1.
-        upsample: whether to return the fused logits at the size of the image. If False,
+        scales: The first is 1, the others lie between 0 and 1.
+        upsample: Whether to return the fused logits at the size of the image. If False,
             as for training, the logits of every scale and the fused ones are returned,
             and their losses are summed.
-        input_scale: factor that images are resized by first, with `upsample` only.
-        name: name of the model; by default the net's with `_msc`.
+        input_scale: Factor that images are resized by first, with `upsample` only.
+        name: Name of the model; by default the net's with `_msc`.
 
     Returns:
         A model from RGB images in 0–255, float32 (B, H, W, 3), to float32 logits
@@ -58,7 +58,7 @@ def multi_scale(
         last. All of them belong to `labels[::s, ::s]`.
 
     Raises:
-        ValueError: for other scales, a net with several outputs or with its logits at
+        ValueError: For other scales, a net with several outputs or with its logits at
             the size of the image, or a bad `input_scale`.
     """
     _check_scales(scales)

@@ -48,11 +48,11 @@ def resnet101(
     dilated stage is an output of the stage without dilation.
 
     Args:
-        x: preprocessed images (B, H, W, 3).
+        x: Preprocessed images (B, H, W, 3).
         output_stride: 8, 16 or 32.
-        width: multiplies the number of filters of every layer.
-        depth: multiplies the number of blocks of every stage, at least 1.
-        freeze_batch_norm: whether statistics, gamma and beta stay as they are, as
+        width: Multiplies the number of filters of every layer.
+        depth: Multiplies the number of blocks of every stage, at least 1.
+        freeze_batch_norm: Whether statistics, gamma and beta stay as they are, as
             DeepLab does with trained weights. From random weights, a net of this depth
             needs False, which trains them.
 
@@ -61,7 +61,7 @@ def resnet101(
         512, 1024, 2048 and s of 4, 8, 16, 32, but at most `output_stride`.
 
     Raises:
-        ValueError: for another output stride, or a multiplier that is not positive.
+        ValueError: For another output stride, or a multiplier that is not positive.
     """
     known = output_stride in OUTPUT_STRIDES
     expect(known, f"`output_stride` of {OUTPUT_STRIDES}", output_stride)

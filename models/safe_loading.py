@@ -46,12 +46,12 @@ def load_keras(path: Path) -> keras.Model:
     """Loads a `.keras` file without its optimizer and losses, and runs no code in it.
 
     Args:
-        path: the file. Its classes must be Keras' own or registered
+        path: The file. Its classes must be Keras' own or registered
             (`keras.saving.register_keras_serializable`).
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, unpacks to far more than its size, holds
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, unpacks to far more than its size, holds
             code or unknown classes, or is not a model.
     """
     if not path.is_file():
@@ -74,10 +74,10 @@ def load_saved_model(path: Path) -> Any:
     """Loads a SavedModel, after its checksums were compared if it has any.
 
     Args:
-        path: the folder of the SavedModel.
+        path: The folder of the SavedModel.
 
     Raises:
-        ValueError: if a file is damaged or missing.
+        ValueError: If a file is damaged or missing.
     """
     check_sums(path)
     try:
@@ -110,7 +110,7 @@ def check_sums(folder: Path) -> None:
     """Compares the files of a SavedModel with their checksums, if it has any.
 
     Raises:
-        ValueError: if a file is missing or has another checksum.
+        ValueError: If a file is missing or has another checksum.
     """
     target = folder / "assets.extra" / SUMS_FILE
     if not target.is_file():

@@ -56,18 +56,18 @@ def vgg16(
     body, Chen et al. 2015).
 
     Args:
-        x: preprocessed images (B, H, W, 3).
+        x: Preprocessed images (B, H, W, 3).
         output_stride: 8, 16 or 32.
-        width: multiplies the number of filters of every layer.
-        depth: multiplies the number of convolutions of every block, at least 1.
-        batch_norm: whether to normalise after each convolution.
+        width: Multiplies the number of filters of every layer.
+        depth: Multiplies the number of convolutions of every block, at least 1.
+        batch_norm: Whether to normalise after each convolution.
 
     Returns:
         Features after "pool3", "pool4" and "pool5", (B, ⌈H/s⌉, ⌈W/s⌉, C·width) with C
         of 256, 512, 512 and s of 8, 16, 32, but at most `output_stride`.
 
     Raises:
-        ValueError: for another output stride, or a multiplier that is not positive.
+        ValueError: For another output stride, or a multiplier that is not positive.
     """
     known = output_stride in OUTPUT_STRIDES
     expect(known, f"`output_stride` of {OUTPUT_STRIDES}", output_stride)

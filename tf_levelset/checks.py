@@ -33,9 +33,9 @@ def expect(holds: bool, expected: str, received: Any) -> None:
     """Raises `ValueError` unless a condition holds.
 
     Args:
-        holds: the condition.
-        expected: what was expected, such as "`size` to be odd".
-        received: the value that was given instead.
+        holds: The condition.
+        expected: What was expected, such as "`size` to be odd".
+        received: The value that was given instead.
     """
     if not holds:
         raise ValueError(f"Expected {expected}. Received: {received!r}")
@@ -111,8 +111,8 @@ def check_numeric(name: str, values: Any) -> None:
     A cast would raise another error, or drop the imaginary parts.
 
     Args:
-        name: name of the argument.
-        values: an array or a tensor. Anything without a `dtype` is accepted.
+        name: Name of the argument.
+        values: An array or a tensor. Anything without a `dtype` is accepted.
     """
     import tensorflow as tf
 
@@ -144,17 +144,17 @@ def call_with_options(
     """Calls a function with options that a user wrote.
 
     Args:
-        name: the name of the function for the error message.
-        function: the function. Arguments that a `functools.partial` sets cannot be
+        name: The name of the function for the error message.
+        function: The function. Arguments that a `functools.partial` sets cannot be
             given again as options.
-        *arguments: its positional arguments.
-        **options: the user's options.
+        *arguments: Its positional arguments.
+        **options: The user's options.
 
     Returns:
         What the function returns.
 
     Raises:
-        ValueError: for an option that the function does not take, or whose type
+        ValueError: For an option that the function does not take, or whose type
             differs from its annotation.
     """
     try:

@@ -159,8 +159,8 @@ def build_metrics(model: keras.Model, batch: Any) -> None:
     """Makes the variables of Keras 3's metrics, which it cannot make inside a step.
 
     Args:
-        model: compiled.
-        batch: such as one replica trains on.
+        model: Compiled.
+        batch: Such as one replica trains on.
     """
     with model.distribute_strategy.scope():
         # Private, and what `fit` itself calls, on every backend.

@@ -1,9 +1,9 @@
-"""Where a CPU is better served by XLA, or by NumPy, than by TensorFlow's own ops.
+"""Where XLA makes a function faster on a CPU.
 
-TensorFlow goes over its tensors once an operation; on a CPU that is what dense losses
-and metrics spend their time on. XLA makes one loop of many operations, but compiles
-anew for each shape, and Keras does not ask for it on CPUs. `fused` asks for it where a
-graph's pictures are large and all of one size.
+TensorFlow passes over its tensors once for each operation, which is what dense losses
+and metrics spend their time on. XLA fuses many operations into one loop, but compiles
+anew for each shape, and Keras does not use it on CPUs. `fused` uses it for graphs of
+large images of one size.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 MANY_PIXELS = 2**14
-"""From so many pixels a picture on, a function is compiled."""
+"""Number of pixels of an image from which on a function is compiled."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def on_cpu() -> bool:
-    """Whether TensorFlow sees nothing but CPUs."""
+    """Whether TensorFlow sees only CPUs."""
     return all(d.device_type == "CPU" for d in tf.config.get_visible_devices())
 
 
 def in_xla() -> bool:
-    """Whether what is traced now is to be compiled by XLA."""
+    """Whether XLA will compile what is being traced."""
     return tf.__internal__.get_enclosing_xla_context() is not None
 
 
 def is_worth_compiling(pixels: tf.TensorShape) -> bool:
-    """Whether a CPU is to run a graph of large pictures, all of one size.
+    """Whether a graph of large images of one size is traced on a machine without GPU.
 
     Args:
-        pixels: of the pictures, (B, …); only the batch may be unknown.
+        pixels: Shape of the images, (B, …). Only the batch size may be unknown.
 
     Returns:
-        False in eager mode, where every size of picture would be compiled.
+        False in eager mode, where each size of image would be compiled.
     """
     if tf.executing_eagerly() or pixels.rank is None or None in pixels[1:]:
         return False
@@ -45,10 +45,10 @@ def is_worth_compiling(pixels: tf.TensorShape) -> bool:
 
 
 def fused(function: F) -> F:
-    """Lets XLA compile a pure function of tensors where that pays.
+    """Wraps a pure function of tensors so that XLA compiles it where that is faster.
 
     Args:
-        function: its first argument is a tensor (B, …, C); the others are tensors, or
+        function: Its first argument is a tensor (B, …, C); the others are tensors, or
             Python values that can be hashed. It may be called in any mode: it must hold
             for itself, and compile.
     """

@@ -15,7 +15,7 @@ def read_checkpoint(path: str) -> dict[str, list[np.ndarray]]:
     """Reads a checkpoint, such as the published weights pretrained on MS-COCO.
 
     Args:
-        path: prefix of the checkpoint's files.
+        path: Prefix of the checkpoint's files.
 
     Returns:
         The weights of each layer by our name for it. Variables of no layer, such as a

@@ -26,8 +26,8 @@ def as_convolution(
         kernel: (size·size·Cin, Cout). Its rows run over the map's rows, columns and
             channels in this order, as Keras flattens.
         bias: (Cout,).
-        size: height and width of the map.
-        shape: shape of the convolution's kernel. Each number is that of
+        size: Height and width of the map.
+        shape: Shape of the convolution's kernel. Each number is that of
             (size, size, Cin, Cout), or how many there are at every n-th place, from the
             first on.
 
@@ -35,7 +35,7 @@ def as_convolution(
         The kernel, of `shape`, and the bias, (shape[3],).
 
     Raises:
-        ValueError: if no decimation gives the shape.
+        ValueError: If no decimation gives the shape.
     """
     whole = (size, size, kernel.shape[0] // size**2, kernel.shape[1])
     steps = [-(-n // m) for n, m in zip(whole, shape, strict=True)]

@@ -49,10 +49,10 @@ def read_imagenet(backbone: str, include_top: bool) -> dict[str, list[np.ndarray
 
     Args:
         backbone: "vgg16" or "resnet101".
-        include_top: whether the fully connected layers are wanted.
+        include_top: Whether the fully connected layers are wanted.
 
     Raises:
-        OSError: if Keras cannot fetch its file.
+        OSError: If Keras cannot fetch its file.
     """
     try:
         net = _application(backbone, weights="imagenet", include_top=include_top)

@@ -40,8 +40,8 @@ def load_weights(
     FCN, decimated where they have 1024, as in DeepLab-LargeFOV (`as_convolution`).
 
     Args:
-        model: a net on `backbone`.
-        weights: one of
+        model: A net on `backbone`.
+        weights: One of
 
             - `"imagenet"`: Keras fetches the file of its application, once, and reads
               it. With VGG16's fully connected layers it needs more than 2 GB of memory.
@@ -64,11 +64,11 @@ def load_weights(
         logger "tf_levelset".
 
     Raises:
-        ValueError: if a layer of the backbone is missing on either side or has another
+        ValueError: If a layer of the backbone is missing on either side or has another
             shape, before anything is changed; or if the file has none of these formats.
             Layers of the head that do not fit are left as they are and reported.
-        FileNotFoundError: if there is nothing at the path.
-        OSError: if Keras cannot fetch the weights of ImageNet.
+        FileNotFoundError: If there is nothing at the path.
+        OSError: If Keras cannot fetch the weights of ImageNet.
     """
     known = tuple(APPLICATIONS)
     expect(backbone in known, f"`backbone` to be one of {known}", backbone)

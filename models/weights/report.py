@@ -18,10 +18,10 @@ class WeightsReport:
 
     Attributes:
         source: "imagenet" or a path.
-        loaded: layers of the net that now hold the weights of the source.
-        initial: layers of the net that were left as they were initialised.
-        unused: layers, or variables, of the source that the net does not have.
-        mismatched: those of `initial` that the source has in other shapes.
+        loaded: Layers of the net that now hold the weights of the source.
+        initial: Layers of the net that were left as they were initialised.
+        unused: Layers, or variables, of the source that the net does not have.
+        mismatched: Those of `initial` that the source has in other shapes.
     """
 
     source: str

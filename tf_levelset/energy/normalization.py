@@ -74,7 +74,7 @@ def correlation_terms(
     1 − |ρ| is computed as (1 − ρ²)/(1 + |ρ|), which keeps the digits of a small one.
 
     Args:
-        difference: c1 − c2, (…, C).
+        difference: C1 − c2, (…, C).
         sums: The sums of the classes, each (…, C).
         normalization: One of `options.SIGNED_NORMALIZATIONS`.
 

@@ -41,9 +41,9 @@ class DenseCRF:
 
     Args:
         iterations: Number of mean field iterations.
-        gaussian_weight: w of the Gaussian kernel, at least 0.
+        gaussian_weight: W of the Gaussian kernel, at least 0.
         gaussian_xy: σ_xy of the Gaussian kernel in pixels.
-        bilateral_weight: w of the bilateral kernel, at least 0.
+        bilateral_weight: W of the bilateral kernel, at least 0.
         bilateral_xy: σ_xy of the bilateral kernel in pixels.
         bilateral_rgb: σ_rgb of the bilateral kernel, for colours in [0, 255].
 

@@ -69,7 +69,7 @@ def class_shares(
         where none of the classes is present.
 
     Raises:
-        ValueError: if `classes` holds an id of C or more.
+        ValueError: If `classes` holds an id of C or more.
     """
     num_classes = counts.shape[-1]
     if classes == "present":

@@ -132,7 +132,7 @@ class DiceLoss(SegmentationLoss):
     Args:
         squared: Whether the denominator holds Σ P² + Σ G², as in Milletari et al.,
             rather than Σ P + Σ G.
-        smooth: s, zero or more. With 0, a class that is absent and has no predicted
+        smooth: S, zero or more. With 0, a class that is absent and has no predicted
             probability costs 0, and one that is absent costs 1 as soon as it has any.
         per_image: Whether to compute the sums over each image and average the loss over
             the images. Otherwise the sums are over the batch.

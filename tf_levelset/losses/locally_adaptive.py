@@ -36,7 +36,7 @@ class Windows(NamedTuple):
 
         Args:
             image: (B, H, W, …).
-            fill: value beyond the border.
+            fill: Value beyond the border.
 
         Returns:
             One tensor (B, H', W', …) for each offset.

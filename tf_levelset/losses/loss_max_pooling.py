@@ -27,7 +27,7 @@ def max_pooling_weights(
     Args:
         losses: (R, M), zero or more, and zero where not valid. Each row is pooled.
         valid: bool (R, M).
-        ratio: m = ⌊ratio · number of valid pixels⌋, but at least 1.
+        ratio: M = ⌊ratio · number of valid pixels⌋, but at least 1.
         p: Exponent of the norm.
 
     Returns:
