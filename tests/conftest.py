@@ -15,7 +15,8 @@ from tf_levelset.compat import KERAS_3
 if TYPE_CHECKING:
     from tf_levelset.training.recipe import Recipe
 
-# A busy machine is no fault. `pytest --hypothesis-profile=deep` searches longer.
+# No deadlines, because the machine may be busy. `--hypothesis-profile=deep` searches
+# longer.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile("suite")
