@@ -9,6 +9,7 @@ other exception is a fault.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import multiprocessing
 import resource
@@ -25,6 +26,8 @@ from hypothesis import HealthCheck, settings
 SECONDS, BYTES, ROOM = 60.0, 2**30, 4 * 2**30
 """A call in the child process may take so long and so much memory. `ROOM` bounds what
 it may allocate, so that a fault does not take the machine along."""
+
+START_SECONDS = 600.0
 
 
 def examples(count: int) -> settings:
@@ -86,6 +89,8 @@ def bounded_answer_of(
         AssertionError: If the process ends, hangs or takes too much memory.
     """
     child = _child()
+    # The start of the process and its imports do not count.
+    child.submit(_import, function.__module__).result(START_SECONDS)
     try:
         answer, taken = child.submit(_measured, function, *args).result(seconds)
     except (futures.BrokenExecutor, futures.TimeoutError) as error:
@@ -101,6 +106,10 @@ def bounded_answer_of(
 def _child() -> futures.ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     return futures.ProcessPoolExecutor(1, context)
+
+
+def _import(module: str) -> None:
+    importlib.import_module(module)
 
 
 def _measured(function: Callable[..., Any], *args: Any) -> tuple[Any, int]:
