@@ -16,7 +16,7 @@ from benchmarks.harness import environment
 from tf_levelset.files import read_json, write_json
 from tf_levelset.inference.score_table import table
 
-TRIALS = ("minimum", "resume", "serving", "workers")
+TRIALS = ("resume", "serving", "workers")
 """Modules of this package with the functions `add_options`, `measure`, which returns
 the findings, and `holds`, which judges them."""
 
