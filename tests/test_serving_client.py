@@ -1,7 +1,4 @@
-"""The example's gRPC client, against a service that speaks TensorFlow Serving's API.
-
-Its REST client is tested against our own server, in test_server.py.
-"""
+"""The example's gRPC client; its REST client is tested in test_server.py."""
 
 from __future__ import annotations
 
