@@ -39,21 +39,6 @@ def u_net(num_classes: int, depth: int = 2) -> keras.Model:
     return keras.Model(inputs, layers.Conv2D(num_classes, 1)(x))
 
 
-def encoder_and_decoder(num_classes: int) -> keras.Model:
-    """Keras' MobileNetV2 as the encoder, as segmentation_models builds them."""
-    encoder = keras.applications.MobileNetV2(
-        input_shape=(64, 64, 3), alpha=0.35, include_top=False, weights=None
-    )
-    taken = ("block_1_expand_relu", "block_3_expand_relu", "block_6_expand_relu")
-    skips = [encoder.get_layer(name).output for name in taken]
-    x = encoder.get_layer("block_13_expand_relu").output
-    for skip in reversed(skips):
-        x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
-        x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
-    logits = layers.Conv2D(num_classes, 3, padding="same")(layers.UpSampling2D()(x))
-    return keras.Model(encoder.inputs[0], logits)
-
-
 def disks(shape: tuple[int, ...], batch: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Bright disks or balls on dark ground, and labels 0 and 1, with some void."""
     rng = np.random.default_rng(0)
@@ -92,10 +77,6 @@ def test_a_u_net(form: str) -> None:
     assert_learns(u_net(2), disks((32, 40)), normalization=form, **options)
 
 
-def test_an_encoder_and_a_decoder() -> None:
-    assert_learns(encoder_and_decoder(2), disks((64, 64)))
-
-
 def test_binary_segmentation_with_a_sigmoid() -> None:
     net = u_net(1)
     assert_learns(net, disks((32, 40)))
@@ -117,17 +98,6 @@ def test_volumes() -> None:
     x = layers.Conv3D(8, 3, padding="same", activation="relu")(inputs)
     net = keras.Model(inputs, layers.Conv3D(2, 1)(x))
     assert_learns(net, disks((12, 16, 14)))
-
-
-def test_several_outputs_with_losses_of_their_own() -> None:
-    net = u_net(2)
-    features = net.layers[-2].output
-    both = keras.Model(net.inputs[0], [net.outputs[0], layers.Conv2D(2, 1)(features)])
-    loss = CrossEntropyLevelSetLoss(**LOSS)
-    images, labels = disks((32, 40))
-    both.compile("sgd", [loss, CrossEntropyLevelSetLoss(**LOSS)])
-    history = both.fit(images, [labels, labels], epochs=2, verbose=0).history
-    assert history["loss"][1] < history["loss"][0]
 
 
 def test_a_ramp_and_metrics_beside_it() -> None:

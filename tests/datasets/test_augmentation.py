@@ -1,20 +1,10 @@
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from tf_levelset.datasets.augmentation import Augmentation, output_size
-
-
-def test_survives_json() -> None:
-    augmentation = Augmentation(
-        resize=(4, 5), scale=(0.5, 1.5), crop=(3, 3), flip=True, photometric=True
-    )
-    data = json.loads(json.dumps(asdict(augmentation)))
-    assert Augmentation(**data) == augmentation
 
 
 @pytest.mark.parametrize(

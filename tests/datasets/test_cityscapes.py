@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_files import assert_raises, assert_unlabelled, samples, save
+from made_up_files import assert_unlabelled, samples, save
 
 from tf_levelset.datasets.cityscapes import (
     CLASS_IDS,
@@ -88,19 +88,6 @@ class TestLabels:
             i = NAMES.index(name)
             np.testing.assert_array_equal(image, np.full((2, 17, 3), i))
             np.testing.assert_array_equal(classes, np.roll(TRAIN_IDS, i, axis=1))
-
-    @pytest.mark.parametrize(
-        ("labels", "bad"),
-        [("labelIds", 34), ("labelIds", 255), ("labelTrainIds", 19)],
-    )
-    def test_an_unknown_id_is_named_with_its_file(
-        self, data_dir: Path, labels: str, bad: int
-    ) -> None:
-        pixels = np.zeros((2, 17), np.uint8)
-        pixels[1, 2] = bad
-        path = save(label_path(data_dir, "val", SORTED[2], labels), pixels)
-        source = cityscapes(data_dir, "val", labels)
-        assert_raises(source, 2, rf"(?s){path.name}.*\[{bad}\]")
 
 
 def test_the_test_split_has_no_labels_and_needs_no_label_files(data_dir: Path) -> None:

@@ -125,9 +125,8 @@ def check(pairs: list[Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("verified", [False, True])
-def test_sound_data_sets_are_read(name: str, verified: bool) -> None:
-    check(read(name, LAYOUTS[name], verified), name)
+def test_sound_data_sets_are_read(name: str) -> None:
+    check(read(name, LAYOUTS[name], verified=True), name)
 
 
 LARGE: list[Callable[[], bytes]] = [
@@ -162,7 +161,7 @@ def others(path: str, content: bytes) -> list[bytes | str | None]:
     return [*links, *images, *sizes, png_text_bomb(PNG, 2**20)]
 
 
-@examples(60)
+@examples(30)
 @given(st.sampled_from(sorted(LAYOUTS)), st.booleans(), st.data())
 def test_a_damaged_file_is_read_or_refused(
     name: str, verified: bool, data: st.DataObject

@@ -60,12 +60,6 @@ def test_reads_images_and_labels(pairs: Pairs) -> None:
         assert difference.max() <= (0 if image_path.suffix == ".png" else 4)
 
 
-def test_reads_grey_images_as_rgb(pairs: Pairs) -> None:
-    Image.fromarray(np.full((6, 8), 77, np.uint8)).save(pairs[0][0])
-    image, _ = make(pairs).load(tf.constant(0, tf.int64))
-    np.testing.assert_array_equal(image, np.full((6, 8, 3), 77))
-
-
 def test_takes_names_ids_and_another_reader(pairs: Pairs) -> None:
     source = make(
         (pairs[0][:1], pairs[1][:1]),

@@ -53,12 +53,12 @@ def test_a_scene_is_always_the_same() -> None:
 
 def test_splits_and_seeds_share_no_scene() -> None:
     sources = [
-        synthetic(split, num_samples=20, seed=seed)
+        synthetic(split, num_samples=5, seed=seed, size=(32, 40))
         for split in ("train", "val")
         for seed in (0, 1)
     ]
     images = {image.tobytes() for source in sources for image, _ in scenes(source)}
-    assert len(images) == 80
+    assert len(images) == 20
 
 
 def test_every_class_occurs_often(many: list[Scene]) -> None:
@@ -107,9 +107,9 @@ def test_objects_can_be_seen(many: list[Scene]) -> None:
     assert np.mean(at_borders) > 2 * np.mean(elsewhere)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 200)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 80)])
 def test_small_sizes_draw_too(size: tuple[int, int]) -> None:
-    for seed in range(200):
+    for seed in range(60):
         image, labels = draw_scene(np.random.default_rng(seed), size)
         assert image.shape == (*size, 3)
         assert labels.max() <= 7
@@ -127,7 +127,7 @@ def test_the_default_scenes_stay_what_they_were(
     assert object_classes(np.random.default_rng(seed), 8) == classes
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 4, 11, 19, 21, 60, 255])
+@pytest.mark.parametrize("num_classes", [2, 11, 255])
 def test_all_classes_occur_and_no_others(num_classes: int) -> None:
     # A scene has some eight objects, so that every class is drawn in 800 scenes.
     rng = np.random.default_rng(0)

@@ -27,16 +27,6 @@ def save(path: Path, pixels: np.ndarray) -> str:
 
 
 class TestColors:
-    COLORS = ((0, 0, 0), (255, 1, 2), (1, 2, 255), (224, 224, 192))
-
-    def test_are_mapped_to_labels(self, tmp_path: Path) -> None:
-        labels = np.array([0, 1, 2, 255])
-        places = np.array([[0, 1, 2], [3, 1, 0]])
-        pixels = np.array(self.COLORS, np.uint8)[places]
-        reader = color_label_reader(dict(zip(self.COLORS, labels, strict=True)))
-        read = reader(save(tmp_path / "rgb.png", pixels))
-        np.testing.assert_array_equal(read, labels[places])
-
     @pytest.mark.parametrize("color", [(0, 0, 1), (255, 255, 255), (128, 0, 1)])
     def test_unknown_ones_are_an_error(
         self, tmp_path: Path, color: tuple[int, int, int]

@@ -15,18 +15,6 @@ from tf_levelset.datasets.files.matlab import read_variable
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_reads_a_variable(tmp_path: Path, packed: bool) -> None:
-    path = tmp_path / "a.mat"
-    savemat(
-        path, {"one": np.arange(6).reshape(2, 3), "two": 3.0}, do_compression=packed
-    )
-    np.testing.assert_array_equal(
-        read_variable(str(path), "one"), [[0, 1, 2], [3, 4, 5]]
-    )
-    assert read_variable(str(path), "three") is None
-
-
-@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("side", [300, 301])
 def test_counts_all_that_a_file_unpacks_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, side: int

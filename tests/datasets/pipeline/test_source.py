@@ -17,12 +17,6 @@ from tf_levelset.datasets.pipeline import (
 
 
 class TestSource:
-    def test_counts_its_classes(self) -> None:
-        source = noise_source()
-        assert source.num_classes == 4
-        assert isinstance(source.palette, np.ndarray)
-        assert source.palette.dtype == np.uint8
-
     def test_rejects(self) -> None:
         source = noise_source()
         with pytest.raises(ValueError, match="at least 1 sample"):

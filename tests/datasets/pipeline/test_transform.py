@@ -99,31 +99,6 @@ def test_is_its_steps_one_after_the_other(
     assert np.all(new_image[:, width:] == MEAN)
 
 
-def test_nothing_is_nothing() -> None:
-    image, labels = noise(5, 6)
-    new_image, new_labels = augment(image, labels, seed_of(0), Augmentation())
-    np.testing.assert_array_equal(new_image, image)
-    np.testing.assert_array_equal(new_labels, labels)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_image_and_labels_stay_aligned(seed: int) -> None:
-    # Broad vertical bands whose colour is 40 times their label. A shift by one pixel
-    # would show at 5 of 90 columns.
-    labels = np.tile(np.repeat(np.arange(6, dtype=np.uint8), 20), (80, 1))
-    image = np.repeat(40 * labels[..., np.newaxis], 3, axis=-1)
-    augmentation = Augmentation(
-        resize=(64, 96), scale=(0.8, 1.25), crop=(60, 90), flip=True
-    )
-    new_image, new_labels = augment(
-        tf.constant(image), tf.constant(labels), seed_of(seed), augmentation
-    )
-    valid = new_labels.numpy() != 255
-    read = np.rint(new_image.numpy()[..., 0] / 40)
-    assert np.mean(read[valid] == new_labels.numpy()[valid]) > 0.98
-    assert valid.mean() > 0.5
-
-
 class TestDraws:
     def test_every_place_of_a_crop_is_reached(self) -> None:
         augmentation = Augmentation(crop=(7, 8))
@@ -160,14 +135,6 @@ class TestDraws:
 
 
 class TestPhotometric:
-    def test_changes_mildly_and_stays_in_range(self) -> None:
-        pixels = noise(16, 16)[0].numpy()
-        for value in range(20):
-            changed = jittered(pixels, value)
-            assert changed.min() >= 0
-            assert changed.max() <= 255
-            assert 0.5 < np.abs(changed - pixels).mean() < 50
-
     def test_grey_stays_grey(self) -> None:
         grey = np.arange(60, 180, dtype=np.uint8).reshape(10, 12, 1)
         changed = jittered(np.tile(grey, 3), 1)
@@ -204,18 +171,6 @@ class TestPhotometric:
             margin = 0.1 * (high - low)
             assert low - 1e-3 <= values.min() < low + margin
             assert high - margin < values.max() <= high + 1e-3
-
-
-def test_same_seed_same_result() -> None:
-    image, labels = noise(20, 20)
-    augmentation = Augmentation(
-        scale=(0.5, 1.5), crop=(15, 15), flip=True, photometric=True
-    )
-    first, again, other = (
-        augment(image, labels, seed_of(seed), augmentation)[0] for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 def test_rejects_images_that_are_not_uint8() -> None:
