@@ -157,7 +157,7 @@ def _square(confusion: npt.ArrayLike) -> Counts:
     return matrix
 
 
-class _ConfusionMetric(CountMetric):
+class ConfusionMetric(CountMetric):
     """A score of the confusion matrix. A subclass implements only `_score`."""
 
     _counts_name = "confusion"
@@ -199,7 +199,7 @@ class _ConfusionMetric(CountMetric):
 
 
 @compat.register
-class MeanIoU(_ConfusionMetric):
+class MeanIoU(ConfusionMetric):
     """Mean intersection over union, over the classes with nonzero union.
 
     This metric replaces `keras.metrics.MeanIoU`. It counts in int64 and does not drop
@@ -255,7 +255,7 @@ class MeanIoU(_ConfusionMetric):
 
 
 @compat.register
-class PixelAccuracy(_ConfusionMetric):
+class PixelAccuracy(ConfusionMetric):
     """Share of the valid pixels that were predicted correctly.
 
     Arguments, void pixels and invalid ids are those of `MeanIoU`.
@@ -272,7 +272,7 @@ class PixelAccuracy(_ConfusionMetric):
 
 
 @compat.register
-class MeanAccuracy(_ConfusionMetric):
+class MeanAccuracy(ConfusionMetric):
     """Mean of the accuracies of the classes that are in the truth.
 
     Arguments, void pixels and invalid ids are those of `MeanIoU`.
@@ -289,7 +289,7 @@ class MeanAccuracy(_ConfusionMetric):
 
 
 @compat.register
-class FrequencyWeightedIoU(_ConfusionMetric):
+class FrequencyWeightedIoU(ConfusionMetric):
     """Mean IoU, each class weighted by its share of the truth.
 
     Arguments, void pixels and invalid ids are those of `MeanIoU`.
