@@ -1,4 +1,4 @@
-"""What the package costs, in ratios of two things that are timed in turns.
+"""What the package costs, in ratios of two things that are timed in turn.
 
 `python -m benchmarks` runs the benchmarks and writes a JSON file for each. The function
 `measure` of a benchmark returns `sizes`, what was measured; `cases`, the median,

@@ -1,7 +1,7 @@
 """How everything is measured: alternately, with ratios round by round.
 
 The speed of a shared machine drifts by more than the differences of interest. So two
-things are timed in turns, one sample of each per round, and compared round by round.
+things are timed in turn, one sample of each per round, and compared round by round.
 """
 
 from __future__ import annotations

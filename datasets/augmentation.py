@@ -71,7 +71,7 @@ def output_size(
     """Returns the size that all augmented images have.
 
     Args:
-        augmentation: What is done to the images.
+        augmentation: The augmentation of the images.
         image_size: Their common (height, width) before, or None where they differ.
 
     Returns:

@@ -48,7 +48,7 @@ class Verified:
 
     Attributes:
         sources: The splits, in the order that they were asked for.
-        found: What `verify` returned for each; empty if nothing was read again.
+        found: The result of `verify` for each; empty if nothing was read again.
         state: `state_of_files` of the sources.
     """
 

@@ -28,8 +28,8 @@ def preprocessed_input(stride: int) -> tuple[keras.KerasTensor, keras.KerasTenso
     """Begins a functional net.
 
     Images are padded at the bottom and on the right until both sides are stride·k + 1.
-    On such sizes the outputs of every stage stand on the pixels 0, s, 2s, …, where s is
-    the stride of the stage, provided that its layers pad alike on both sides:
+    On such sizes the outputs of every stage lie at the pixels 0, s, 2s, …, where s is
+    the stride of the stage, provided that its layers pad symmetrically:
 
     - `SymmetricMaxPooling2D(2)` maps 2n + 1 positions to n + 1, those at 0, 2, 4, …;
     - `Upsample2x` maps n + 1 positions back to 2n + 1, so that skip connections fit

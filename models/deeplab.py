@@ -40,8 +40,8 @@ def deeplab_largefov(
     """DeepLab-LargeFOV on VGG16 (Chen et al. 2015; Kim et al. 2019, Section 4).
 
     Preprocessing is part of the model, and images of any size are accepted: a size that
-    is not 8k + 1 is padded to it and the outputs are cropped. Outputs at stride 8 stand
-    on the pixels 0, 8, 16, …, so that their labels are `labels[::8, ::8]`.
+    is not 8k + 1 is padded to it and the outputs are cropped. Outputs at stride 8 lie
+    at the pixels 0, 8, 16, …, so that their labels are `labels[::8, ::8]`.
 
     Args:
         num_classes: Number of classes C.

@@ -1,7 +1,7 @@
 """FCN-32s, 16s and 8s (Long et al. 2015) on VGG16, their own, and on ResNet101.
 
 The original pads images by 100 pixels and crops the upsampled scores accordingly. Ours
-pads to 32k + 1, where the outputs of every stage stand on multiples of its stride:
+pads to 32k + 1, where the outputs of every stage lie at multiples of its stride:
 upsampling by 2 leads from n to 2n − 1 positions, which are those of the stage before,
 and nothing is cropped.
 """
@@ -50,7 +50,7 @@ def fcn_vgg16(
 
     Preprocessing is part of the model, and images of any size are accepted: a size that
     is not 32k + 1 is padded to it and the outputs are cropped. Outputs at stride s
-    stand on the pixels 0, s, 2s, …, so that their labels are `labels[::s, ::s]`.
+    lie at the pixels 0, s, 2s, …, so that their labels are `labels[::s, ::s]`.
 
     Args:
         num_classes: Number of classes C.

@@ -1,8 +1,8 @@
 """Keras layers that the nets need and Keras does not have.
 
-All of them accept images of any size, and their outputs stand where Caffe's do.
-TensorFlow's SAME padding is asymmetric on even sizes, which would move the outputs of a
-net of stride 8 from the pixels 8i to 8i + 7.
+All of them accept images of any size, and their outputs lie at the same pixels as
+Caffe's. TensorFlow's SAME padding is asymmetric on even sizes and would shift the
+outputs of a stride-8 net from pixel 8i to 8i + 7.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CaffePreprocessing(keras.layers.Layer):
 
 
 class _OutputStrideLayer(keras.layers.Layer):
-    """A layer that knows its net's output stride."""
+    """A layer with a stride; each subclass says which."""
 
     def __init__(self, stride: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -58,9 +58,10 @@ class _OutputStrideLayer(keras.layers.Layer):
 
 @compat.register
 class PadToStride(_OutputStrideLayer):
-    """Pads H and W at their ends with zeros to the next stride·k + 1.
+    """Pads with zeros at the bottom and right until H and W are stride·k + 1.
 
-    On such sizes the outputs of a net stand at 0, stride, …, corner to corner.
+    The stride is that of the net's coarsest stage. The outputs then lie at pixels 0,
+    stride, …, including both corners.
     """
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
@@ -69,7 +70,7 @@ class PadToStride(_OutputStrideLayer):
 
     def _paddings(self, images: tf.Tensor) -> list[list[Any]]:
         height, width = _size(images)
-        # Of positive numbers: see `CropToStride`.
+        # Divides only non-negative numbers, see `CropToStride`.
         bottom, right = (
             (self.stride - (n - 1) % self.stride) % self.stride for n in (height, width)
         )
@@ -92,10 +93,11 @@ class PadWithMean(PadToStride):
 class ScaleToStride(_OutputStrideLayer):
     """Shrinks images of size stride·k + 1 to stride·k′ + 1, corner to corner.
 
-    k′ is scale·k, rounded half to even, and at least 1 if k is. Corners stay on corners
-    (align_corners), so that the outputs of a net on the smaller image stand on pixels
-    of the larger one. 321 becomes 241 and 161 at the scales 0.75 and 0.5, as in DeepLab
-    v2, and without antialiasing, as there.
+    The stride is that of the net's coarsest stage. k′ is scale·k, rounded half to even,
+    and at least 1 if k ≥ 1. Corners stay on corners (align_corners), so that the
+    outputs of a net on the smaller image lie at pixels of the larger one. 321 becomes
+    241 and 161 at the scales 0.75 and 0.5, as in DeepLab v2, and without antialiasing,
+    as there.
     """
 
     def __init__(self, stride: int, scale: float, **kwargs: Any) -> None:
@@ -142,7 +144,7 @@ class _SymmetricPooling2D(keras.layers.Layer):
 
 @compat.register
 class SymmetricMaxPooling2D(_SymmetricPooling2D):
-    """3×3 maximum with padding 1 on every side, which is never the maximum."""
+    """3×3 max pooling, padded by 1 with the lowest value, which never wins."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, C) to (B, ⌈H/strides⌉, ⌈W/strides⌉, C)."""
@@ -161,19 +163,26 @@ class SymmetricAveragePooling2D(_SymmetricPooling2D):
 
 @compat.register
 class CropToStride(_OutputStrideLayer):
-    """Crops the outputs of a padded net to those at `labels[::stride, ::stride]`."""
+    """Crops the outputs of a padded net to those at `labels[::stride, ::stride]`.
+
+    The stride is that of the outputs.
+    """
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, ⌈H/stride⌉, …, C)."""
         x, images = inputs
-        # Of positive numbers: other runtimes' quotients of negative ones differ.
+        # Divides only non-negative numbers: runtimes differ in how they round negative
+        # quotients.
         height, width = ((n + self.stride - 1) // self.stride for n in _size(images))
         return x[:, :height, :width]
 
 
 @compat.register
 class UpsampleToImage(_OutputStrideLayer):
-    """Upsamples to the size of the padded image, bilinear, and crops the padding."""
+    """Upsamples to the size of the padded image, bilinear, and crops the padding.
+
+    The stride is that of the outputs.
+    """
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, H, W, C), float32."""
@@ -266,7 +275,8 @@ class ScaleImage(keras.layers.Layer):
         if not self.portable:
             return tf.image.resize(images, size, antialias=True)
         images = tf.cast(images, tf.float32)
-        # An axis of n becomes round(scale·n): n is less than 1.5/scale times it.
+        # The output length is m = max(1, round(scale·n)), so n/m < 1.5/scale: this
+        # bounds the kernel's radius.
         taps = 2 * math.ceil(max(1.5 / self.scale, 1.0)) + 1
         for axis in (1, 2):
             images = _resampled(images, axis, size[axis - 1], taps)
@@ -278,13 +288,15 @@ class ScaleImage(keras.layers.Layer):
 
 
 def _resampled(images: tf.Tensor, axis: int, size: tf.Tensor, taps: int) -> tf.Tensor:
-    """Resizes an axis with a triangular kernel whose radius is a new pixel.
+    """Resizes an axis with a triangular kernel.
+
+    Its radius is one output pixel, or one input pixel when enlarging.
 
     Args:
         images: float32 (B, H, W, C).
         axis: 1 or 2.
         size: The new length of the axis.
-        taps: The number of old pixels that a kernel covers, at most.
+        taps: The number of input pixels that a kernel covers, at most.
     """
     length = tf.shape(images)[axis]
     ratio = tf.cast(length, tf.float32) / tf.cast(size, tf.float32)

@@ -37,7 +37,7 @@ def multi_scale(
     """Applies a net to several scales of an image and takes the largest logits.
 
     The image is padded to 8k + 1, as the net would do, and shrunk to the sizes 8k′ + 1
-    nearest to the scales, corner to corner, so that all logits stand on pixels of the
+    nearest to the scales, corner to corner, so that all logits lie at pixels of the
     image. The logits of the smaller images are resized to those of the first, bilinear
     and corner to corner. (For a net that pads to 32k + 1, read 32 instead of 8.)
 

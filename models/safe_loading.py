@@ -36,7 +36,7 @@ _PLAIN = (
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__"),
     *("__slice__", "__tuple__"),
 )
-"""What Keras writes into a configuration for values that are not objects of a class."""
+"""The entries of a Keras configuration for values that are not objects of a class."""
 
 _PROGRAMS = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 """Layers of Keras that run code of other frameworks or files."""

@@ -48,7 +48,7 @@ def vgg16(
 ) -> dict[str, keras.KerasTensor]:
     """VGG16 up to pool5, without its fully connected layers.
 
-    The poolings are DeepLab's, 3×3 with padding 1, so that outputs stand on multiples
+    The poolings are DeepLab's, 3×3 with padding 1, so that outputs lie at multiples
     of the stride; those of the original are 2×2 without padding.
 
     A pooling whose stride would exceed `output_stride` has stride 1, and the

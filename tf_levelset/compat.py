@@ -1,4 +1,4 @@
-"""Where Keras 2.15 and Keras 3 differ: the only file that asks which one runs."""
+"""Where Keras 2.15 and Keras 3 differ."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _REDUCTIONS = (
 class Loss(keras.losses.Loss):
     """`keras.losses.Loss` with one constructor and one dtype rule in both lanes.
 
-    Computations run in float32, or in float64 where `dtype` says so: sums over a
-    picture overflow float16, and bfloat16 cannot hold label 459. A half-precision
+    Computations run in float32, or in float64 where `dtype` says so: sums over an
+    image overflow float16, and bfloat16 cannot hold label 459. A half-precision
     `dtype` is kept in the configuration and computed in float32.
     """
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of a data set, and the error that lists it all."""
+"""Faults of the files of a data set, and the error that lists all of them."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def training_dataset(
         source: Where the samples come from.
         batch_size: The global batch size, over all workers.
         seed: The run's seed, an integer in [0, 2**63).
-        augmentation: What to do with each sample; None leaves it unchanged.
+        augmentation: The augmentation of each sample; None leaves it unchanged.
         start_step: The first step, at least 0.
         num_steps: The number of batches; None for an endless dataset.
         label_stride: The output stride s of the model. The labels are then

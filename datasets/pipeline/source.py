@@ -1,4 +1,4 @@
-"""What a data set is: a `Source` of samples, each reached by its index."""
+"""A data set as a `Source` of samples, each reached by its index."""
 
 from __future__ import annotations
 

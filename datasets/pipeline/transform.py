@@ -45,7 +45,7 @@ def augment(
         image: uint8 (H, W, 3), RGB.
         labels: (H, W), an integer dtype, void being 255.
         seed: int32 or int64 (2,). The same seed gives the same result.
-        augmentation: What to do.
+        augmentation: The augmentation to apply.
 
     Returns:
         The image, float32 (h, w, 3) in [0, 255], and the labels, (h, w) of their own

@@ -1,4 +1,4 @@
-"""What loading weights did, as data and as text."""
+"""The outcome of loading weights, as data and as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mismatch = tuple[str, Shapes, Shapes]
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights` did with each layer that has weights.
+    """The outcome of `load_weights` for each layer that has weights.
 
     Attributes:
         source: "imagenet" or a path.

@@ -93,9 +93,9 @@ def parser() -> argparse.ArgumentParser:
 def _load_tensorflow() -> None:
     """Imports TensorFlow and the classes of this package that Keras must know.
 
-    What TensorFlow logs about devices and libraries is hidden, unless the user asks for
-    it by TF_CPP_MIN_LOG_LEVEL. Its libraries write some lines to the file descriptor of
-    stderr, whatever that level is, before their logging is initialized.
+    TensorFlow's messages about devices and libraries are hidden, unless the user asks
+    for them by TF_CPP_MIN_LOG_LEVEL. Its libraries write some lines to the file
+    descriptor of stderr, whatever that level is, before their logging is initialized.
     """
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     wanted = level in ("0", "1") or "tensorflow" in sys.modules

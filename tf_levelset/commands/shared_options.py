@@ -26,7 +26,7 @@ def add_option(
     Args:
         parser: A parser or a group of options.
         name: Name of the option, such as `--output`.
-        sentence: What the option does.
+        sentence: The option's help.
         kind: Type of the value, or all values that are allowed; bool for a switch.
         default: Value without the option.
         shown: Text of the default, where the value itself does not explain it.

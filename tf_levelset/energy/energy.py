@@ -3,18 +3,22 @@
 For one image with n valid pixels: P_l is the probability of class l, φ_l = P_l − ½ its
 level set function, G_l ∈ {0, 1} its binary ground truth, and
 
-    (4)  E = Σ_l Σ_x (G_l − c_l1)² H(φ_l) + (G_l − c_l2)² (1 − H(φ_l))
+    (4)  E = Σ_l Σ_x [(G_l − c_l1)² H(φ_l) + (G_l − c_l2)² (1 − H(φ_l))]
     (5)  c_l1 = Σ G_l H / Σ H        c_l2 = Σ G_l (1 − H) / Σ (1 − H)
     (7)  ∂E/∂φ_l = δ(φ_l) [(G_l − c_l1)² − (G_l − c_l2)²]
 
-Eq. 7 is the exact gradient: c1 and c2 minimise E, so their own derivatives drop out. In
-terms of the four sums of `regions`, E_l = ab/(a+b) + cd/(c+d). A class that is absent
-from the image has a = c = 0, hence neither energy nor gradient: the "l ∈ L" of Eq. 4
-needs no mask.
+Eq. 7 is the exact gradient: c1 and c2 minimise E, so ∂E/∂c = 0, and their dependence on
+φ adds nothing. In terms of the four sums of `regions`, E_l = ab/(a+b) + cd/(c+d). A
+class that is absent from the image has a = c = 0, hence neither energy nor gradient:
+the "l ∈ L" of Eq. 4 needs no mask.
 
 Divergences from the paper, all off by default: the normalisations of `normalization`,
 and `signed`. E_l is even in c1 − c2: where the prediction of a class is anticorrelated
-with its truth, c1 < c2, Eq. 7 makes it worse. The signed energy is 2 T_l − E_l there.
+with its truth, c1 < c2, gradient descent makes it worse. The signed energy is
+2 T_l − E_l there.
+
+Training from logits with "mahf" or "logit" uses `fused`, which computes the same in one
+pass.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ from tf_levelset.scores import floating_scores, softmax_gradient
 
 
 class Factors(NamedTuple):
-    """What multiplies H, 1 − H and δ at the pixels of a region, each (…, C)."""
+    """The factors of H, 1 − H and δ at the pixels of a region, each (…, C)."""
 
     inside: tf.Tensor
     """(G − c1)² of Eq. 4, scaled."""
@@ -56,7 +60,7 @@ def class_factors(
 
     Args:
         sums: The sums of each class, each (…, C).
-        scale: What multiplies the energy of each class, and its share, (…, C).
+        scale: The factor of the energy of each class, and its share, (…, C).
         options: Options of the energy.
     """
     factor, share = scale
@@ -71,8 +75,9 @@ def class_factors(
         wrong = means.c1 < means.c2
         weight, slope = tf.where(wrong, -weight, weight), tf.abs(slope)
         twice = tf.where(wrong, 2 * factor, 0)
-    # (1 − c1)² − (1 − c2)² and c1² − c2² are factored, so that they do not cancel, and
-    # T is the sum of (G − share)² over H + (1 − H).
+    # (1 − c1)² − (1 − c2)² and c1² − c2² are factored, so that they do not cancel.
+    # 2 T is spread over the pixels as 2 (G − share)², whose sum over all pixels is 2 T.
+    # Both factors get it, since H + (1 − H) = 1.
     added_to_truth, added_elsewhere = twice * (1 - share) ** 2, twice * share**2
     truth = Factors(
         weight * means.not_c1**2 + added_to_truth,
@@ -88,9 +93,9 @@ def class_factors(
 
 
 def _times_sum(factor: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Returns factor (x + y) by a reduction, the result of which XLA keeps.
+    """Returns factor (x + y) as a reduction, because XLA stores its result.
 
-    XLA would compute a plain sum again at every pixel that uses it.
+    A plain sum would be recomputed at every pixel.
     """
     return tf.reduce_sum(factor[..., tf.newaxis] * tf.stack([x, y], axis=-1), axis=-1)
 
@@ -103,7 +108,7 @@ class PixelEnergies(NamedTuple):
     energies: tf.Tensor
     """The summands of Eq. 4, scaled; zero on void pixels."""
     force: tf.Tensor
-    """What multiplies δ(φ) in Eq. 7, scaled."""
+    """The factor of δ(φ) in Eq. 7, scaled."""
 
 
 def pixel_energies(

@@ -1,22 +1,22 @@
 """Cross-entropy and level set energy with their gradient, in one pass (Eq. 8).
 
-The result equals `energy` beside Keras' cross-entropy. It takes less time and memory,
-because
+The result is Keras' cross-entropy plus λ times the energy of `energy.py`. It takes less
+time and memory, because
 
 - both come from one softmax, and the gradient is computed with the value;
 - images are processed one after the other, so that the intermediate results of one
   image fit the processor's cache and their memory is used again for the next;
-- the classes come before the pixels of a row, which makes long runs for vector
-  instructions;
-- the class of each pixel, where H may be close to one, is treated apart: N numbers
-  instead of N × C.
+- tensors are laid out (R, C, W), for R rows of W pixels, so that the inner loop runs
+  over pixels and vectorises;
+- 1 − H loses digits where H is near one, usually at the true class; so only the true
+  class of each pixel (N numbers, not N × C) computes it separately.
 
-The gradient is computed also where only the loss is needed, as in validation.
+The gradient is computed even where only the loss is needed, as in validation.
 
-An energy that is close to zero loses its last digits: that of a class which is
-predicted with certainty at nearly all pixels of other classes. The cross-entropy
-dominates there. `energy` keeps these digits, and so do here the forms whose force does
-not vanish with the energy (`_keeps_complement`).
+If a class is predicted with certainty at nearly all pixels of the *other* classes, d is
+a difference of large numbers, and an energy near zero loses digits. The cross-entropy
+dominates there. `energy.py` keeps these digits, and so do here the forms whose force
+does not vanish with the energy (`_keeps_complement`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Softmax(NamedTuple):
 
 
 class Own(NamedTuple):
-    """What the true class of each pixel contributes, (R, W), zero on void."""
+    """The contribution of the true class of each pixel, (R, W), zero on void."""
 
     probability: tf.Tensor
     inside: tf.Tensor
@@ -80,12 +80,12 @@ def fused_losses(
     options: FusedOptions,
     jit_compile: bool = False,
 ) -> tf.Tensor:
-    """Returns cross-entropy × `pixel_weights` + N λ × energy for each pixel.
+    """Returns `pixel_weights` × cross-entropy + N λ × the pixel's energy.
 
     Args:
         labels: Ground truth with N positions.
         scores: Logits (B, …, C) in float32 or float64.
-        pixel_weights: (B, N), what multiplies the cross-entropies; zero on void.
+        pixel_weights: (B, N), factors of the cross-entropies; zero on void.
         options: Options of Eq. 8.
         jit_compile: Whether to compile with XLA. Only for graphs: an eager call would
             compile anew each time.
@@ -96,11 +96,11 @@ def fused_losses(
     """
     num_classes = scores.shape[-1]
     shape = tf.shape(scores)
-    # The number of rows is not given as −1, which is ambiguous for rows of no pixel.
+    # The number of rows is not given as −1: it cannot be inferred if the width is zero.
     known = scores.shape[1:-2].num_elements()
     rows = tf.reduce_prod(shape[1:-2]) if known is None else known
     by_row = tf.stack([shape[0], rows, shape[-2]])
-    # Void becomes one more class, which nothing is predicted as.
+    # Void pixels get the id C, which has no score.
     ids = tf.where(labels.valid, labels.ids, num_classes)
     of_images = functools.partial(every_image, options=options)
     if jit_compile:
@@ -156,7 +156,7 @@ def image_losses(
     num_classes = logits.shape[-1]
     valid = tf.cast(ids < num_classes, logits.dtype)
     is_own = ids[:, tf.newaxis] == tf.range(num_classes)[:, tf.newaxis]
-    # What is gathered for void pixels is multiplied by zero.
+    # The values gathered for void pixels are multiplied by zero.
     real_ids = tf.where(ids < num_classes, ids, 0)
     softmax = _softmax(logits, real_ids)
     scale = 1 / softmax.total
@@ -184,9 +184,11 @@ def image_losses(
     cross_entropies = tf.math.log(softmax.total) - softmax.own
     values = tf.where(ids < num_classes, pixel_weights * cross_entropies + energies, 0)
 
-    # ∂/∂z_k = P_k (F_k − Σ_l P_l F_l) + w (P_k − G_k), with F = ∂E/∂φ of Eq. 7.
+    # ∂/∂z_k = P_k (F_k − Σ_l P_l F_l) + w (P_k − G_k), with F = ∂E/∂φ of Eq. 7 and
+    # the pixel's weight w.
     slopes = _slope(phi, inside, outside, options.energy)
-    if options.energy.heaviside != "mahf":  # The slope of MAHF is zero where H is.
+    # For MAHF the slope H(1 − H) is already zero where H was set to zero.
+    if options.energy.heaviside != "mahf":
         slopes = tf.where(elsewhere, slopes, 0)
     forces = slopes * others.force[:, tf.newaxis]
     pull = scale * tf.reduce_sum(softmax.exponentials * forces, axis=1)
@@ -194,7 +196,8 @@ def image_losses(
     level = (pixel_weights - pull)[:, tf.newaxis]
     gradients = softmax.exponentials * (scale[:, tf.newaxis] * (forces + level))
     gradients = tf.where(elsewhere, gradients, 0)
-    # The derivatives at a pixel add up to zero, which gives that of its class exactly.
+    # A pixel's derivatives sum to zero, so that of its class is minus the sum of the
+    # others, without cancellation.
     of_class = -tf.reduce_sum(gradients, axis=1, keepdims=True)
     return values, tf.transpose(tf.where(is_own, of_class, gradients), (0, 2, 1))
 
@@ -226,7 +229,10 @@ def _inside(phi: tf.Tensor, options: EnergyOptions) -> tf.Tensor:
 
 
 def _keeps_complement(options: EnergyOptions) -> bool:
-    """Whether 1 − H is computed by itself, since the force depends on its digits."""
+    """Whether 1 − H needs its own computation.
+
+    In these forms the force stays large while 1 − H is tiny.
+    """
     return options.heaviside == "mahf" and options.has_sign
 
 
@@ -272,7 +278,8 @@ def _factors(
     n = tf.reduce_sum(pixels, keepdims=True)
     b = _sum_of_rows(inside, valid)
     if outside is None:
-        # Rounding must not take d below its value where every probability is one.
+        # Rounding may make n − S_g − b too small; d is at least what it would be if
+        # every probability were one.
         least = _inside(tf.constant(-0.5, tf.float64), energy)
         d = tf.maximum(n - pixels - b, (n - pixels) * least)
     else:

@@ -55,9 +55,8 @@ def mahf_delta(z: tf.Tensor, epsilon: float) -> tf.Tensor:
 def logit(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Sigmoid of the log odds of P = z + ½ over ε: Pᵏ / (Pᵏ + (1 − P)ᵏ), k = 1/ε.
 
-    The log odds are ±∞ where the network is certain, so that δ does not vanish there.
-    With ε = 1, H is P itself: the membership in [0, 1] of the convex relaxation of
-    Chan, Esedoglu and Nikolova (2006).
+    At ε = 1, δ is 1 everywhere, and H is P itself: the membership in [0, 1] of the
+    convex relaxation of Chan, Esedoglu and Nikolova (2006).
     """
     if epsilon == 1:
         return _probability(z)

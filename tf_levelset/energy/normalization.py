@@ -1,19 +1,21 @@
-"""What the classes' energies are multiplied by: weights and normalisations.
+"""The factors of the classes' energies: weights and normalisations.
 
 The paper sums the energies ("sum"). The other forms are ours. With n valid pixels, S_g
-of them of the class, and S_h = Σ H, they rest on the total variance T_l of the truth,
-which bounds E_l, and on the correlation ρ_l of truth and prediction:
+of them of the class, and S_h = Σ H, they rest on the total sum of squares T_l of the
+truth, which bounds E_l, and on the correlation ρ_l of truth and prediction:
 
     T_l = S_g (1 − S_g/n)     V_l = S_h (1 − S_h/n)     ρ_l = (c_l1 − c_l2) √(V_l/T_l)
     E_l / T_l = 1 − ρ_l²
 
-For a sharp H, ρ_l is the Matthews correlation coefficient. "scale_free" is E_l/T_l. Its
+For a sharp H, ρ_l is the Matthews correlation coefficient, else its soft counterpart.
+"scale_free" is the mean of E_l/T_l over the classes that vary (0 < S_g < n). Its
 gradient vanishes with ρ_l, that is, while a class is not found yet. "correlation" is
 1 − ρ_l, whose gradient does not vanish:
 
     ∂(1 − ρ_l)/∂φ_l(x) = −δ(φ_l) (2 G_l − c_l1 − c_l2) / (2 √(T_l V_l))
 
-"balanced" is the mean of both, 1 − (ρ_l + ρ_l |ρ_l|)/2. It pulls a class the more
+"balanced" is the mean of 1 − ρ_l² and 1 − ρ_l with the sign of ρ_l kept,
+1 − (ρ_l + ρ_l |ρ_l|)/2. It pulls a class the more
 strongly the better the class is found, as the mean IoU does, and always pulls a little.
 """
 
@@ -28,7 +30,7 @@ from tf_levelset.energy.regions import Regions
 
 
 class Scale(NamedTuple):
-    """What multiplies the energy of each class."""
+    """The factor of the energy of each class."""
 
     factor: tf.Tensor
     """(…, C): class weight times normalisation."""
@@ -74,13 +76,13 @@ def correlation_terms(
     1 − |ρ| is computed as (1 − ρ²)/(1 + |ρ|), which keeps the digits of a small one.
 
     Args:
-        difference: C1 − c2, (…, C).
+        difference: The difference c1 − c2, (…, C).
         sums: The sums of the classes, each (…, C).
         normalization: One of `options.SIGNED_NORMALIZATIONS`.
 
     Returns:
         The factor of E/T, 1/(1 + |ρ|), and the slope that replaces c1 − c2 in Eq. 7,
-        ½ √(T/V), both (…, C). For "balanced", their means with 1 and |c1 − c2|.
+        ½ √(T/V), both (…, C). For "balanced", (1 + factor)/2 and (|c1 − c2| + slope)/2.
     """
     root, size = _root_of_ratio(sums), tf.abs(difference)
     factor = 1 / (1 + size * root)

@@ -31,7 +31,7 @@ class EnergyOptions:
         heaviside: The Heaviside function H: "mahf" (the paper's, Eq. 6), "ahf" (Chan
             and Vese's), "hf" (sharp; its gradient uses the δ of "mahf", a
             straight-through estimator), or "logit" (ours: of the log odds instead of
-            the probability, so that δ reaches every pixel).
+            the probability; at ε = 1, δ reaches every pixel).
         epsilon: Width ε of the Heaviside function, positive. In units of probability;
             for "logit" in units of log odds and within [1/60, 1], where ε = 1 makes H
             the probability itself.

@@ -79,7 +79,7 @@ def predict(
     Args:
         predictor: Maps an image to probabilities.
         inputs: From `find_inputs`.
-        outputs: What is written, and where.
+        outputs: The files to write, and where.
         tiling: How images are cut into tiles; None predicts each image at once.
         progress: Called after every image; each frame of a video counts as one.
 

@@ -25,9 +25,9 @@ def report_rows(
     """Returns the rows of the table that compares losses.
 
     Args:
-        results: What `evaluate` returned, by the loss's name.
+        results: Results of `evaluate`, by the loss's name.
         seconds: Training time by the loss's name, where it is known.
-        titles: What to call a loss; its name by default.
+        titles: Title of each loss; its name by default.
 
     Returns:
         `HEADINGS`, then a row for each loss. A dash stands for a missing value.

@@ -1,4 +1,7 @@
-"""What all segmentation losses share: labels, void, weights and the reduction."""
+"""The base of all segmentation losses: labels, void, weights and the reduction.
+
+CONTRIBUTING.md says how to add one.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,7 @@ class SegmentationLoss(compat.Loss):
 
         This is Keras' rule for `ignore_class`, applied to the batches of all replicas
         together, which may hold different amounts of void. The reductions "sum" and
-        "none" are no means, so that the losses stay as they are.
+        "none" are not means, so the losses are left unchanged.
         """
         if self.reduction in _TOTALS:
             return losses
@@ -214,9 +217,9 @@ def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tens
 def _void_weights(weight: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """Gives void pixels the mean weight of the valid ones.
 
-    The losses of void pixels are zero, so these pixels count only in the divisor of a
-    weighted mean, the sum of the weights. With this weight, that sum is N/n_valid times
-    the sum over the valid pixels, by which factor the losses are scaled too.
+    Void pixels have zero loss but count in the divisor, Σ weights. Giving them the mean
+    valid weight makes the divisor N/n_valid times the valid sum, which cancels the same
+    factor in the losses.
     """
     valid = tf.reshape(valid, tf.shape(weight))
     kept = tf.where(valid, weight, 0)

@@ -1,7 +1,9 @@
-"""What all streaming metrics share: totals of a data set that merge, reset and save.
+"""The base of all streaming metrics: totals of a data set that merge, reset and save.
 
 A metric adds each batch to totals, and divides only in `result`. So its value is that
 of the whole data set, however the images are split into batches.
+
+CONTRIBUTING.md says how to add one.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class SmallObjectRecall(RatioMetric):
         max_share: As in `small_object_counts`.
         hit: As in `small_object_counts`.
         min_pixels: As in `small_object_counts`.
-        average: What `result` returns: "macro", the mean over the classes that have
+        average: The value of `result`: "macro", the mean over the classes that have
             small objects, or "micro", the recall of all objects. `scores` returns both.
         **options: The options of `MeanIoU`: name, dtype, ignore_class, sparse_y_true,
             sparse_y_pred, axis, class_names and threshold.

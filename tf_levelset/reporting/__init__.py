@@ -1,1 +1,1 @@
-"""Tables and pictures of runs."""
+"""Tables, figures and the HTML page of runs."""

@@ -12,7 +12,7 @@ class Row:
     Args:
         title: Name of the method in the paper.
         recipe: Name of the recipe that trains it.
-        published: MIoU in % by column, where the paper reports it.
+        published: The mIoU in % by column, where the paper reports it.
         seconds: Seconds for each image by column, where the paper reports them.
     """
 

@@ -1,4 +1,4 @@
-"""What `fit` needs around it: recipes, runs, checkpoints, distribution."""
+"""Training around `fit`: recipes, runs, checkpoints, distribution."""
 
 from typing import TYPE_CHECKING
 

@@ -92,7 +92,7 @@ class Checkpoints:
         """Writes a checkpoint, and removes those that are not to be kept any longer.
 
         Args:
-            state: What to write.
+            state: The variables to write.
             step: Its step. Checkpoints of later steps are removed as well, because
                 training did not resume from them: they are damaged.
 

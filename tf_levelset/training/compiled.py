@@ -44,7 +44,7 @@ def build_model(
 
     Args:
         recipe: A recipe.
-        loss_name: Name of the loss, from `LOSSES`.
+        loss_name: Name of the loss, a key of `recipe.LOSSES`.
         source: The training data, which define the classes.
         steps: Number of steps of the run.
 
@@ -65,15 +65,15 @@ def build_model(
     trained = net if recipe.loss_stride > 1 else at_input_size(net)
     model = at_input_size(net, recipe.input_scale)
     # A multi-scale net has one output per scale and the fused one last. Its loss is the
-    # sum over all outputs; metrics are computed of the fused output.
+    # sum over all outputs; metrics are computed from the fused output.
     outputs = len(trained.outputs)
-    losses = [
+    compiled_losses = [
         build_loss(recipe, loss_name, source.ignore_class) for _ in range(outputs)
     ]
-    metrics = [*([] for _ in losses[1:]), build_metrics(recipe, source)]
+    metrics = [*([] for _ in compiled_losses[1:]), build_metrics(recipe, source)]
     trained.compile(
         build_optimizer(recipe, steps),
-        losses if outputs > 1 else losses[0],
+        compiled_losses if outputs > 1 else compiled_losses[0],
         metrics=metrics if outputs > 1 else metrics[0],
         **({"jit_compile": False} if loss_name in NO_XLA else {}),
     )
@@ -95,7 +95,7 @@ def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Los
 
     Args:
         recipe: A recipe.
-        name: Name of the loss, from `LOSSES`.
+        name: Name of the loss, a key of `recipe.LOSSES`.
         ignore_class: The label of pixels that do not count.
 
     Raises:
@@ -145,7 +145,7 @@ def build_metrics(recipe: Recipe, source: Source) -> list[keras.metrics.Metric]:
     loss = build_loss(recipe, "ce", source.ignore_class)
 
     def cross_entropy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        # Calling the loss itself would, in Keras 2, reduce over a single replica.
+        # In Keras 2, calling the loss would average over one replica only.
         return tf.reduce_mean(loss.call(y_true, y_pred))
 
     return [

@@ -27,7 +27,7 @@ WORKER_LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
-"""What TensorFlow raises in the remaining workers when one has ended."""
+"""The errors that TensorFlow raises in the remaining workers when one has ended."""
 
 # --- Strategies and workers ---
 

@@ -47,7 +47,7 @@ _TYPES: dict[str, _Check] = {
     "dict": ("a dictionary", lambda value: isinstance(value, dict)),
     "Augmentation": ("an Augmentation", lambda v: isinstance(v, Augmentation)),
 }
-"""What is expected of a field, by the type that it is annotated with."""
+"""The expected values of a field, by the type that it is annotated with."""
 
 _POSITIVE: _Check = ("positive", lambda value: value is None or value > 0)
 _NOT_NEGATIVE: _Check = ("zero or more", lambda value: value >= 0)
@@ -73,7 +73,7 @@ _RANGES: dict[str, _Check] = {
     "schedule": (f"one of {SCHEDULES}", lambda name: name in SCHEDULES),
     "loss_stride": (f"one of {LOSS_STRIDES}", lambda v: v in LOSS_STRIDES),
 }
-"""What is expected of a field, beyond its type."""
+"""The expected values of a field, beyond its type."""
 
 
 @dataclass(frozen=True)

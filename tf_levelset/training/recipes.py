@@ -103,7 +103,8 @@ _CAMVID_SHORT = tuple(
 #     tf-levelset train --recipe voc-deeplab_largefov \
 #         --data-dir VOCdevkit/VOC2012 --sbd-dir SBD
 #
-# What the paper leaves open follows DeepLab's second version, whose scheme it adopts.
+# Settings that the paper leaves open follow DeepLab's second version, whose scheme it
+# adopts.
 
 _DATASETS: dict[str, dict[str, Any]] = {
     "voc": {"train_split": "trainaug"},

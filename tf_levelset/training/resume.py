@@ -1,4 +1,4 @@
-"""Training that continues from its last checkpoint, with the same bits.
+"""Training that continues from its last checkpoint, bit for bit.
 
 `ExactResume` decides when a checkpoint is written and what it holds. `Checkpoints`
 writes the files.
@@ -24,7 +24,7 @@ from tf_levelset.training.distribution import all_the_same, any_worker, is_chief
 from tf_levelset.training.interrupts import Interrupts
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-"""What TensorFlow appends to the name of a variable in a checkpoint."""
+"""The suffix that TensorFlow appends to a variable's name in a checkpoint."""
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -42,10 +42,10 @@ class ExactResume(keras.callbacks.Callback):
             model.fit(batches, callbacks=[..., resume], **span)
 
     A checkpoint holds the variables of model and optimizer, the random states of
-    dropout layers, the history, and what the metrics have summed up since the start of
-    the epoch; their variables must be sums over batches, as those of Keras and of this
+    dropout layers, the history, and the metrics' totals since the start of the epoch;
+    the metrics' variables must be sums over batches, as those of Keras and of this
     package are. The state of other callbacks is not saved. Put this one last, so that
-    an epoch counts as completed after the others have handled its end.
+    an epoch counts as completed only after all others have handled its end.
 
     In distributed training, every worker creates one on the same folder, and the chief
     writes the files. All workers write a checkpoint when one of them is told to stop.
@@ -55,9 +55,9 @@ class ExactResume(keras.callbacks.Callback):
         folder: Folder of the checkpoints.
         steps: Number of steps of the whole run.
         steps_per_epoch: Number of steps per epoch; the last epoch may be shorter.
-        seconds: Upper bound of the work that may be lost. Besides the end of each
-            epoch, a checkpoint is written after a step if the last one is older than
-            this. With zero, one is written after every step.
+        seconds: Seconds between checkpoints. One is written at the end of every epoch,
+            and after any step once the last is older than this. With zero, one is
+            written after every step.
         keep: Number of checkpoints to keep.
         names: A function from a step to the names of its samples, which error messages
             quote; for example `tf_levelset.datasets.pipeline.batch_names` with its
@@ -77,7 +77,7 @@ class ExactResume(keras.callbacks.Callback):
             `keras.optimizers` without `use_ema`; if workers do not see the same
             checkpoints; if the checkpoints are of another model, or all damaged. In
             `fit`, if the loss or a weight is not finite, or if the epoch is not the
-            next one: the last checkpoint is from before that step.
+            next one. The last checkpoint was written before that step.
         OSError: In `fit`, if a checkpoint cannot be written.
     """
 
@@ -139,9 +139,8 @@ class ExactResume(keras.callbacks.Callback):
         """Returns the calls of `fit` that are left to do.
 
         Returns:
-            Up to three pairs of the first step of the batches and arguments of `fit`:
-            the rest of an epoch that was interrupted, all whole epochs, and the
-            beginning of an epoch in which the run ends.
+            Up to three pairs (first step, arguments of `fit`), for: the rest of an
+            interrupted epoch; all whole epochs; a last, shorter epoch.
         """
         size = self.steps_per_epoch
         end_of_epoch = min(-(-self.step // size) * size, self.steps)
@@ -162,7 +161,9 @@ class ExactResume(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def naming_samples(self) -> Iterator[None]:
-        """Around `fit`, names the samples of a step that fails inside its graph.
+        """Adds the samples' names to an error raised inside the graph.
+
+        This is a context manager around `fit`.
 
         Raises:
             ValueError: Instead of `tf.errors.InvalidArgumentError`.
@@ -228,7 +229,7 @@ class ExactResume(keras.callbacks.Callback):
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Notes that an error from here on is an error of the step."""
+        """Records that a step is running."""
         self._in_step = True
 
     def on_train_batch_end(
@@ -246,7 +247,8 @@ class ExactResume(keras.callbacks.Callback):
         self.step += 1
         self._epoch_seconds = time.perf_counter() - self._epoch_began
         if self.step % self.steps_per_epoch == 0 or self.step >= self.steps:
-            # The checkpoint follows in `on_epoch_end`; validation would fail first.
+            # `on_epoch_end` writes the checkpoint, but runs after validation, where
+            # weights that are not finite would already raise another error.
             self._check_finite()
             return
         # All workers write their checkpoints at the same step.
@@ -309,7 +311,7 @@ class ExactResume(keras.callbacks.Callback):
             )
 
     def _read_sums(self) -> list[np.ndarray]:
-        """Reads what the metrics had summed up in the epoch that was interrupted."""
+        """Reads the metrics' totals in the epoch that was interrupted."""
         reader = tf.train.load_checkpoint(str(self.checkpoints.prefix(self.step)))
         names = [
             name
@@ -327,7 +329,7 @@ class ExactResume(keras.callbacks.Callback):
         same = [v.shape for v in variables] == [s.shape for s in self._earlier_sums]
         self._check_same_model(same, str(self.checkpoints.prefix(self.step)))
         if self.checkpoints.is_chief:
-            # On one of the replicas, whose values are summed up.
+            # On one replica only: Keras sums the replicas' values.
             for variable, value in zip(variables, self._earlier_sums, strict=True):
                 self.strategy.experimental_local_results(variable)[0].assign_add(value)
         self._earlier_sums = []

@@ -51,7 +51,7 @@ def train(
     checkpoints: CheckpointOptions | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
-    """Trains every loss of a recipe, or resumes where the folder stands.
+    """Trains every loss of a recipe, or resumes from the folder's checkpoints.
 
     Args:
         recipe: The recipe.
