@@ -12,8 +12,6 @@ import tensorflow as tf
 
 from tf_levelset.checks import (
     call_with_options,
-    check_ignore_class,
-    check_num_classes,
     check_numeric,
     is_number,
     is_whole,
@@ -21,16 +19,11 @@ from tf_levelset.checks import (
 
 
 @pytest.mark.parametrize(
-    "value",
-    [0, -1.5, np.float32(2), np.int64(3), np.array(0.5), Fraction(1, 3), float("inf")],
+    "value", [0, -1.5, np.float32(2), np.int64(3), Fraction(1, 3), float("inf")]
 )
 def test_numbers(value: Any) -> None:
-    assert is_number(value)
-
-
-@pytest.mark.parametrize("value", [tf.constant(0.5), tf.Variable(0.5)])
-def test_tensors_are_numbers(value: Any) -> None:
-    assert is_number(value)
+    for number in (value, np.array(float(value)), tf.constant(float(value))):
+        assert is_number(number)
 
 
 @pytest.mark.parametrize(
@@ -46,31 +39,6 @@ def test_whole_numbers() -> None:
     assert not any(map(is_whole, [1.0, True, "1", None, float("nan"), np.float32(1)]))
 
 
-@pytest.mark.parametrize("value", ["255", 1.5, [255], True])
-def test_void_is_an_integer(value: Any) -> None:
-    check_ignore_class(None)
-    check_ignore_class(np.int32(-1))
-    with pytest.raises(ValueError, match="Expected `ignore_class` to be an integer"):
-        check_ignore_class(value)
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, "3", None, 11])
-def test_numbers_of_classes(value: Any) -> None:
-    check_num_classes(10, most=10)
-    with pytest.raises(ValueError, match=r"Expected `num_classes` in \[1, 10\]"):
-        check_num_classes(value, most=10)
-
-
-@pytest.mark.parametrize(
-    "dtype", ["float16", "bfloat16", "float64", "uint8", "int64", "bool"]
-)
-def test_arrays_of_numbers(dtype: str) -> None:
-    values = tf.cast(tf.zeros(3), dtype)
-    check_numeric("y_true", values)
-    check_numeric("y_true", values.numpy())
-    check_numeric("y_true", [0, 1])  # of lists nothing is said
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -82,6 +50,10 @@ def test_arrays_of_numbers(dtype: str) -> None:
     ],
 )
 def test_arrays_of_other_things(values: Any) -> None:
+    for dtype in ("float16", "bfloat16", "uint8", "int64", "bool"):
+        check_numeric("y_true", tf.cast(tf.zeros(3), dtype))
+        check_numeric("y_true", tf.cast(tf.zeros(3), dtype).numpy())
+    check_numeric("y_true", [0, 1])  # lists are not looked into
     with pytest.raises(ValueError, match="Expected `y_true` to hold real numbers"):
         check_numeric("y_true", values)
 
@@ -93,12 +65,9 @@ def double(value: int, *, times: int = 2) -> int:
     return value * times
 
 
-def test_passes_arguments_and_options() -> None:
+def test_passes_the_options_that_the_function_takes() -> None:
     assert call_with_options("double", double, 3) == 6
     assert call_with_options("double", double, 3, times=5) == 15
-
-
-def test_unknown_options_raise() -> None:
     with pytest.raises(ValueError, match="Expected options that 'double' takes"):
         call_with_options("double", double, 3, factor=5)
 
@@ -108,13 +77,6 @@ def test_what_is_fixed_is_no_option() -> None:
     assert call_with_options("triple", triple, 3) == 9
     with pytest.raises(ValueError, match=r"'triple' takes.*\['times'\] are fixed"):
         call_with_options("triple", triple, 3, times=5)
-
-
-def test_options_may_be_called_name() -> None:
-    def named(value: int, *, name: str) -> str:
-        return name * value
-
-    assert call_with_options("named", named, 2, name="x") == "xx"
 
 
 def test_errors_inside_are_left_as_they_are() -> None:
@@ -142,12 +104,9 @@ def typed(flag: bool = False, number: float = 0.5, count: int | None = None) -> 
         {"count": True},
     ],
 )
-def test_options_of_other_types_raise(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be of type"):
-        call_with_options("typed", typed, **options)
-
-
-def test_options_of_their_types_pass() -> None:
+def test_options_have_the_annotated_types(options: dict[str, Any]) -> None:
     assert call_with_options("typed", typed, flag=True, number=2) == 2
     assert call_with_options("typed", typed, count=3) == 3
     assert call_with_options("typed", typed, count=None) == 0
+    with pytest.raises(ValueError, match="must be of type"):
+        call_with_options("typed", typed, **options)

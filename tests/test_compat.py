@@ -46,26 +46,6 @@ def test_a_policy_object_is_kept_by_name() -> None:
     assert compat.Loss(name="loss", dtype=policy).get_config()["dtype"] == policy.name
 
 
-def test_paths_name_layer_and_kind() -> None:
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
-    paths = [compat.variable_path(v) for v in model.trainable_variables]
-    assert [path.split("/")[-2:] for path in paths] == [
-        ["head", "kernel"],
-        ["head", "bias"],
-    ]
-
-
-def test_state_of_a_model_repeats_its_dropout() -> None:
-    model = keras.Sequential([keras.Input((50,)), compat.dropout(0.5, "drop")])
-    x = tf.ones((1, 50))
-    state = [tf.identity(v) for v in compat.state_of(model)]
-    first, second = model(x, training=True), model(x, training=True)
-    assert np.any(first != second)
-    for variable, value in zip(compat.state_of(model), state, strict=True):
-        variable.assign(value)
-    np.testing.assert_array_equal(model(x, training=True), first)
-
-
 def test_an_optimizers_variables_hold_the_scale_of_the_loss() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     wrapper = (
@@ -81,25 +61,3 @@ def test_an_optimizers_variables_hold_the_scale_of_the_loss() -> None:
     assert 1024 in before
     model.train_on_batch(x, x)  # its gradients are not finite: the scale is halved
     assert 512 in [v.numpy() for v in compat.variables_of(optimizer)]
-
-
-def test_the_variables_of_metrics_are_what_an_epoch_sums_up() -> None:
-    inputs = keras.Input((1,))
-    outputs = [keras.layers.Dense(1, name=name)(inputs) for name in ("a", "b")]
-    model = keras.Model(inputs, outputs)
-    metrics: list[Any] = [["mse"], []]
-    model.compile("sgd", ["mse", "mse"], metrics=metrics)
-    x = np.ones((3, 1), np.float32)
-    model.fit(x, [x, x], batch_size=1, verbose=0)
-    sums = [float(v.numpy()) for v in compat.metric_variables(model)]
-    # The means of the loss, of each output's and of the metric: sums and counts.
-    assert len(sums) == 8
-    assert sums.count(3) == 4
-    model.reset_metrics()
-    assert not any(v.numpy() for v in compat.metric_variables(model))
-
-
-def test_versions_are_those_that_run() -> None:
-    versions = compat.versions()
-    assert versions["tensorflow"] == tf.__version__
-    assert versions["keras"] == keras.__version__

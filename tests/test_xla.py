@@ -38,7 +38,7 @@ def test_what_is_worth_compiling(
         assert xla.is_worth_compiling(tf.TensorShape(sizes)) == (expected and on_cpu)
 
 
-def test_a_fused_function_is_compiled_in_graphs_of_large_pictures(
+def test_a_fused_function_is_compiled_in_graphs_of_large_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(xla, "on_cpu", lambda: True)

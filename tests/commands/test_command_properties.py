@@ -19,9 +19,7 @@ from bad_input import Refused, answer_of, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_levelset.commands.main import main, parser
-from tf_levelset.commands.recipe_options import recipe_of
-from tf_levelset.inference.prediction import claim
+from tf_levelset.commands.main import main
 from tf_levelset.training.compiled import build_loss, build_optimizer
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import RECIPES, smoke
@@ -33,29 +31,6 @@ TINY = (
     'dataset_options={"num_samples": 4, "size": [33, 41]}',
 )
 """A training that reaches its first step within a second; later options override it."""
-
-FLAGS: dict[str, tuple[str, Sequence[Any]]] = {
-    "epochs": ("epochs", (1, 7)),
-    "batch-size": ("batch_size", (1, 16)),
-    "learning-rate": ("learning_rate", (0.5, 1e-6)),
-    "schedule": ("schedule", ("poly", "step", "constant")),
-    "momentum": ("momentum", (0.0, 0.99)),
-    "l2": ("l2", (0.0, 1e-3)),
-    "seed": ("seed", (0, 12345)),
-    "input-scale": ("input_scale", (0.5, 1.0)),
-    "loss-stride": ("loss_stride", (1, 8)),
-    "train-split": ("train_split", ("train", "val")),
-    "width": ("model_options.width", (0.1, 2.0)),
-    "dilation": ("model_options.dilation", (1, 12)),
-    "dropout": ("model_options.dropout", (0.0, 0.9)),
-    "level-set-weight": ("level_set.level_set_weight", (0.0, 5.0)),
-    "heaviside": ("level_set.heaviside", ("mahf", "ahf", "hf")),
-    "epsilon": ("level_set.epsilon", (0.05, 0.9)),
-    "normalization": ("level_set.normalization", ("sum", "balanced")),
-}
-"""The fields of a recipe that options set, and valid values."""
-
-NUMBERS = [n for n, (_, values) in FLAGS.items() if not isinstance(values[0], str)]
 
 
 def run(arguments: Sequence[str]) -> str | Refused:
@@ -90,33 +65,6 @@ def inside_a_new_folder() -> Iterator[Path]:
 
 
 # --- Options and recipes ---
-
-
-@examples(50)
-@given(st.sets(st.sampled_from(sorted(FLAGS)), min_size=1, max_size=7), st.data())
-def test_options_set_their_fields_and_no_other(
-    names: set[str], data: st.DataObject
-) -> None:
-    arguments = ["train"]
-    expected = RECIPES["synthetic"].to_json()
-    for name in sorted(names):
-        path, values = FLAGS[name]
-        value = data.draw(st.sampled_from(values))
-        arguments += [f"--{name}", str(value)]
-        *groups, field = path.split(".")
-        (expected[groups[0]] if groups else expected)[field] = value
-    recipe = recipe_of(parser().parse_args(arguments))
-    assert recipe.to_json() == expected
-    assert Recipe.from_json(json.loads(json.dumps(expected))) == recipe
-
-
-@examples(20)
-@given(st.sampled_from(NUMBERS), st.sampled_from(["a", "-1", "nan", "1e999", ""]))
-def test_options_that_are_no_such_number_are_refused(name: str, value: str) -> None:
-    with inside_a_new_folder():
-        arguments = [*TINY, f"--{name}={value}", "--output", "run"]
-        assert isinstance(run(arguments), Refused)
-
 
 JSON_VALUES: list[Any] = [None, True, -1, 0, 1.5, float("nan"), float("inf"), 2**70]
 JSON_VALUES += ["", "a", "1", [], [1], ["a"], [None], {}, {"a": 1}, [[]]]
@@ -170,20 +118,6 @@ def test_settings_are_refused_or_trained_with(data: st.DataObject) -> None:
         run([*TINY, "--set", f"{name}={value}", "--output", "run"])
 
 
-WORDS = """
-evaluate export submit tables check-data predict figures report --help --flip --scales
---crf vgg --crf-iterations --tile 1 0 -1 1.5 nan 1e999 a -- - é = x=1 --output --split
---dataset voc camvid --data-dir /nowhere --version --onnx --portable --samples
-"""
-
-
-@examples(30)
-@given(st.lists(st.sampled_from(WORDS.split()), min_size=1, max_size=8))
-def test_words_in_any_order(words: list[str]) -> None:
-    with inside_a_new_folder():
-        run(words)
-
-
 # --- Files of runs, and where results are written ---
 
 EVALUATION = made_up_runs.evaluation(
@@ -231,14 +165,6 @@ def test_a_damaged_file_of_a_run(
             (folder / "run" / n).parent.mkdir(parents=True, exist_ok=True)
             (folder / "run" / n).write_bytes(content)
         run(command)
-
-
-@examples(20)
-@given(damaged(b'{"model": "m", "flip": false}'))
-def test_a_damaged_note_beside_predictions(content: bytes) -> None:
-    with inside_a_new_folder() as folder:
-        (folder / "predict.json").write_bytes(content)
-        answer_of(claim, folder, {"model": "m", "flip": False})
 
 
 @pytest.mark.parametrize("place", ["file/x", "/proc/nowhere", "/dev/null/x", "file"])

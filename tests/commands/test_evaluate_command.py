@@ -91,13 +91,3 @@ def test_crf_iterations_need_a_crf(
 ) -> None:
     said = error_of("evaluate", finished_run / "ce", "--crf-iterations", "5")
     assert "Expected --crf together with --crf-iterations" in said
-
-
-@pytest.mark.parametrize("names", [[1, 2], [None], {"a": 1, 3: "b"}])
-def test_class_names_of_another_program_are_an_error(
-    finished_run: Path, tmp_path: Path, error_of: Callable[..., str], names: Any
-) -> None:
-    model = tmp_path / "model.keras"
-    model.write_bytes((finished_run / "ce" / "model.keras").read_bytes())
-    (tmp_path / "classes.json").write_text(json.dumps(names))
-    assert "Expected" in error_of("export", model, tmp_path / "served")

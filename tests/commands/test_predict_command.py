@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -69,35 +69,17 @@ def test_predict_refuses_more_classes_than_a_byte_holds(
     assert "at most 256 classes" in said
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--overlap", "8"], "--tile together with --overlap"),
-        (["--tile", "20", "20", "--crf", "vgg"], "needs the whole image"),
-        (["--tile", "20", "20"], "half a tile's side. Received: 64"),
-    ],
-)
-def test_predict_refuses_what_does_not_go_together(
-    own_data: Path, error_of: Callable[..., str], options: list[str], message: str
+def test_files_of_another_program_beside_a_model_are_an_error(
+    finished_run: Path, own_data: Path, tmp_path: Path, error_of: Callable[..., str]
 ) -> None:
-    assert message in error_of("predict", "nowhere", own_data / "images", *options)
-
-
-@pytest.mark.parametrize("palette", [3, [3], [[1, 2]], [[1, 2, 256]], [[1, 2, "3"]]])
-def test_a_palette_of_another_program_is_an_error(
-    finished_run: Path,
-    own_data: Path,
-    tmp_path: Path,
-    error_of: Callable[..., str],
-    palette: Any,
-) -> None:
-    model = tmp_path / "model.keras"
-    model.write_bytes((finished_run / "ce" / "model.keras").read_bytes())
-    (tmp_path / "palette.json").write_text(json.dumps(palette))
-    said = error_of(
-        "predict", tmp_path, own_data / "images", "--output", tmp_path / "out"
-    )
+    shutil.copy(finished_run / "ce" / "model.keras", tmp_path)
+    (tmp_path / "palette.json").write_text("3")
+    inputs, out = own_data / "images", tmp_path / "out"
+    said = error_of("predict", tmp_path, inputs, "--output", out)
     assert "Expected colours [red, green, blue] in" in said
+    (tmp_path / "classes.json").write_text("3")
+    said = error_of("export", tmp_path / "model.keras", out)
+    assert re.search(r"Expected .* in \S*classes\.json", said)
 
 
 def test_figures_of_a_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -34,15 +35,50 @@ def test_train_prints_a_table(
     assert str(finished_run / "panel.png") in printed
 
 
+class Training:
+    """Stands in for `train`: notes its arguments and trains nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[Any] = []
+        monkeypatch.setattr("tf_levelset.training.train.train", self)
+        monkeypatch.setattr(
+            tf.config.experimental,
+            "enable_op_determinism",
+            lambda: self.told.append("deterministic"),
+        )
+        monkeypatch.setattr(
+            "tf_levelset.training.distribution.strategy_named",
+            lambda name: f"strategy {name}",
+        )
+
+    def __call__(
+        self,
+        recipe: Recipe,
+        run_dir: Path,
+        data_dir: str | None = None,
+        checkpoints: CheckpointOptions | None = None,
+        strategy: str | None = None,
+    ) -> dict[str, Any]:
+        self.recipe, self.run_dir = recipe, run_dir
+        self.told += [checkpoints, strategy]
+        (run_dir / "report.md").write_text("the report")
+        return {} if strategy == "strategy workers" else {"evaluation": {"ls": {}}}
+
+
 def test_smoke_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # That every recipe's smoke test passes: tests/training/test_recipes.py.
     monkeypatch.chdir(tmp_path)
+    training = Training(monkeypatch)
     command = ["train", "--smoke", "--recipe", "camvid", "--losses", "ls"]
     assert main(command) == 0
     assert "camvid: the smoke test of ls passed." in capsys.readouterr().out
+    recipe = dataclasses.replace(recipes.RECIPES["camvid"], losses=("ls",))
+    assert training.recipe == recipes.smoke(recipe)
+    assert not training.run_dir.exists()
     assert not list(tmp_path.iterdir())
 
 
@@ -86,92 +122,28 @@ def test_a_loss_that_becomes_nan_ends_in_one_line(
     assert Checkpoints(tmp_path / "ce" / "checkpoint").newest() == 1
 
 
-def test_options_of_checkpoints_reach_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[Any] = []
-
-    def train(
-        recipe: Recipe,
-        run_dir: Path,
-        data_dir: str | None,
-        checkpoints: CheckpointOptions,
-        strategy: tf.distribute.Strategy,
-    ) -> dict[str, Any]:
-        told.append(checkpoints)
-        assert strategy is tf.distribute.get_strategy()
-        (run_dir / "report.md").write_text("")
-        return {"evaluation": {}}
-
-    monkeypatch.setattr("tf_levelset.training.train.train", train)
-    monkeypatch.setattr(
-        tf.config.experimental,
-        "enable_op_determinism",
-        lambda: told.append("deterministic"),
-    )
-    arguments = ["train", "--output", str(tmp_path)]
-    assert main(arguments) == 0
-    assert told == [CheckpointOptions(seconds=600, keep=2)]
-    told.clear()
-    arguments += ["--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
-    assert main([*arguments, "--deterministic"]) == 0
-    assert told == ["deterministic", CheckpointOptions(seconds=2.5, keep=7)]
-
-
-def test_keeping_no_checkpoint_is_an_error(
+def test_options_of_checkpoints_and_execution_reach_the_run(
     tmp_path: Path,
-    tiny_recipe: Recipe,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(recipes.RECIPES, "synthetic", tiny_recipe)
-    arguments = ["train", "--output", str(tmp_path), "--keep-checkpoints", "0"]
-    assert main(arguments) == 1
-    assert "Expected `keep` to be at least 1" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    training = Training(monkeypatch)
+    arguments = ["train", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    assert training.told == [CheckpointOptions(seconds=600, keep=2), "strategy None"]
+    assert "the report" in capsys.readouterr().out
+    training.told.clear()
+    arguments += ["--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
+    assert main([*arguments, "--deterministic", "--distribute", "workers"]) == 0
+    checkpoints = CheckpointOptions(seconds=2.5, keep=7)
+    assert training.told == ["deterministic", checkpoints, "strategy workers"]
+    # Only the chief of the workers prints.
+    assert capsys.readouterr().out == ""
 
 
 def test_a_config_of_another_program_is_not_resumed(
     tmp_path: Path, error_of: Callable[..., str]
 ) -> None:
-    for content in ('{"a": 1}', "[]", "{", "\udcff"):
-        (tmp_path / "config.json").write_text(content, "utf-8", "surrogatepass")
-        said = error_of("train", "--output", tmp_path)
-        assert "config.json" in said
-        assert "Expected" in said
-
-
-def test_a_text_is_not_a_bool(tmp_path: Path, error_of: Callable[..., str]) -> None:
-    for setting in ("model_options.batch_norm=False", "level_set.signed=no"):
-        said = error_of("train", "--output", tmp_path, "--set", setting)
-        assert "must be of type bool" in said
-
-
-def test_options_that_the_run_sets_are_an_error(
-    tmp_path: Path, error_of: Callable[..., str]
-) -> None:
-    setting = "level_set.from_logits=false"
-    said = error_of("train", "--output", tmp_path, "--set", setting)
-    assert "Expected options of 'ls' other than ('from_logits', 'ignore_class')" in said
-
-
-def test_only_the_chief_prints(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    strategies: list[Any] = []
-
-    def train(*arguments: Any) -> dict[str, Any]:
-        strategies.append(arguments[-1])
-        return {}
-
-    monkeypatch.setattr("tf_levelset.training.train.train", train)
-    monkeypatch.setattr(
-        "tf_levelset.training.distribution.strategy_named",
-        lambda name: f"strategy {name}",
-    )
-    arguments = ["train", "--output", str(tmp_path), "--distribute", "workers"]
-    assert main(arguments) == 0
-    assert strategies == ["strategy workers"]
-    assert capsys.readouterr().out == ""
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    said = error_of("train", "--output", tmp_path)
+    assert f"Expected {tmp_path / 'config.json'} to be the recipe of a run" in said

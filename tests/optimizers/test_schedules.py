@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tf_levelset.optimizers.schedules import SCHEDULES, schedule
+from tf_levelset.optimizers.schedules import schedule
 
 
 def rates(name: str, at: list[int], **options: Any) -> list[float]:
@@ -14,7 +14,8 @@ def rates(name: str, at: list[int], **options: Any) -> list[float]:
     return [float(rate(step)) if callable(rate) else rate for step in at]
 
 
-def test_poly() -> None:
+def test_constant_and_poly() -> None:
+    assert rates("constant", [0, 99]) == [0.004, 0.004]
     # 0.004 · (1 − step/100)^0.9
     assert rates("poly", [0, 50, 100]) == pytest.approx(
         [0.004, 0.004 * 0.5**0.9, 0.0], rel=1e-6
@@ -41,10 +42,6 @@ def test_integers_may_be_large() -> None:
     assert float(of_large(10)) == pytest.approx(0.1)
 
 
-def test_constant() -> None:
-    assert rates("constant", [0, 99]) == [0.004, 0.004]
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -62,7 +59,3 @@ def test_constant() -> None:
 def test_bad_arguments_raise(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(name, **{"learning_rate": 0.1, "steps": 10, **options})
-
-
-def test_names() -> None:
-    assert SCHEDULES == ("poly", "step", "constant")
