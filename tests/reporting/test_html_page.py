@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,10 @@ def page_of_a_run(
     return folder / "report.html", Page(folder / "report.html")
 
 
+def changed(**changes: Any) -> Recipe:
+    return dataclasses.replace(SYNTHETIC, **changes)
+
+
 def page_of(folder: Path, *runs: Path, data_dir: str | None = None) -> Page:
     write_report(runs, folder / "report.html", data_dir)
     return Page(folder / "report.html")
@@ -153,9 +158,8 @@ def test_curves_have_the_colours_of_their_entries(
 
 
 def test_more_entries_than_colours(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(SYNTHETIC, losses=("ce",))
     runs = [
-        write_run(tmp_path / f"run{i}", recipe, ce=evaluation(0.4))
+        write_run(tmp_path / f"run{i}", changed(losses=("ce",)), ce=evaluation(0.4))
         for i in range(len(COLOURS) + 1)
     ]
     (first, *_, last) = re.findall(
@@ -166,21 +170,15 @@ def test_more_entries_than_colours(tmp_path: Path) -> None:
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    run = write_run(
-        tmp_path / 'run <b onclick="x">',
-        dataclasses.replace(SYNTHETIC, name=EVIL),
-        ce=evaluation(0.4, classes=(EVIL, "road")),
-    )
+    scores = evaluation(0.4, classes=(EVIL, "road"))
+    run = write_run(tmp_path / 'run <b onclick="x">', changed(name=EVIL), ce=scores)
     page = page_of(tmp_path, run)
     assert not {"script", "b"} & set(dict(page.tags))
     assert page.text("h1") == ['run <b onclick="x">']
     assert EVIL in page.text("th")
     assert EVIL in page.text("td")
-
-
-def test_the_same_runs_give_the_same_page(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", SYNTHETIC, ce=evaluation(0.4))
-    assert page_of(tmp_path, run).source == page_of(tmp_path, run).source
+    # The same runs give the same page.
+    assert page_of(tmp_path, run).source == page.source
 
 
 # --- Content ---
@@ -198,15 +196,13 @@ def test_scores(tmp_path: Path) -> None:
 
 
 def test_settings(tmp_path: Path, page_of_a_run: tuple[Path, Page]) -> None:
-    recipes = {"a": SYNTHETIC, "b": dataclasses.replace(SYNTHETIC, seed=7)}
     runs = [
         write_run(tmp_path / name, recipe, ce=evaluation(0.4))
-        for name, recipe in recipes.items()
+        for name, recipe in (("a", SYNTHETIC), ("b", changed(seed=7)))
     ]
     page = page_of(tmp_path, *runs)
-    assert (
-        page.table("Settings that differ") == "Settings that differ field a b seed 0 7"
-    )
+    table = page.table("Settings that differ")
+    assert table == "Settings that differ field a b seed 0 7"
     (shared,) = page.text("details")
     assert "level_set.level_set_weight 0.67" in shared
     assert "seed" not in shared
@@ -264,24 +260,23 @@ def test_panels_show_the_predictions(
     )
 
 
-def test_data_that_cannot_be_read_is_omitted_with_the_reason(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPES["camvid"], losses=("ce",))
+@pytest.mark.parametrize(
+    ("recipe", "data_dir", "reason"),
+    [
+        (RECIPES["camvid"], None, "Expected `data_dir`"),
+        (RECIPES["camvid"], "nowhere", "nowhere"),
+        (SYNTHETIC, None, "to have the classes of run/ce, sky, road. Received"),
+    ],
+)
+def test_data_that_does_not_go_with_a_run_is_omitted_with_the_reason(
+    tmp_path: Path, recipe: Recipe, data_dir: str | None, reason: str
+) -> None:
+    recipe = dataclasses.replace(recipe, losses=("ce",))
     run = write_run(tmp_path / "run", recipe, ce=evaluation(0.4))
     (run / "ce" / "model.keras").touch()  # it is not opened
-    for data_dir, reason in ((None, "Expected `data_dir`"), ("nowhere", "nowhere")):
-        page = page_of(tmp_path, run, data_dir=data_dir)
-        assert any(reason in text for text in page.text("p"))
-        assert not page.of("img")
-
-
-def test_data_of_other_classes_is_omitted(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(SYNTHETIC, losses=("ce",))
-    scores = evaluation(0.4, classes=("sky", "road"))
-    run = write_run(tmp_path / "run", recipe, ce=scores)
-    (run / "ce" / "model.keras").touch()
-    page = page_of(tmp_path, run)
-    (reason,) = (p for p in page.text("p") if "to have the classes" in p)
-    assert "of run/ce, sky, road. Received" in reason
+    page = page_of(tmp_path, run, data_dir=data_dir)
+    assert any(reason in text for text in page.text("p"))
+    assert not page.of("img")
 
 
 # --- Errors ---
@@ -309,8 +304,12 @@ def test_a_missing_library_is_named_first(
 # --- In a browser ---
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
-BROKEN = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+SEEN = (
+    "document.documentElement.scrollWidth - window.innerWidth",
+    "[...document.images].filter(i => !i.complete || !i.naturalWidth).length",
+    "getComputedStyle(document.body).backgroundColor",
+    "getComputedStyle(document.body).color",
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -322,27 +321,20 @@ def test_in_a_browser(
     if browser is None:
         pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    events: list[str] = []
+    errors: list[str] = []
     with api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser)
         page = chromium.new_page(
             viewport={"width": width, "height": 800}, color_scheme=scheme
         )
-        page.on("console", lambda message: events.append(message.text))
-        page.on("pageerror", lambda error: events.append(str(error)))
-        page.on("request", lambda request: events.append(request.url))
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(page_of_a_run[0].as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = 1)")
-        overflow, broken = page.evaluate(OVERFLOW), page.evaluate(BROKEN)
-        colours = [
-            page.evaluate(f"getComputedStyle(document.body).{name}")
-            for name in ("backgroundColor", "color")
-        ]
+        overflow, broken, paper, ink = map(page.evaluate, SEEN)
         chromium.close()
-    # The page and its data are all that is requested, and there is no error.
-    assert [text for text in events if not text.startswith(("file:", "data:"))] == []
-    assert sum(text.startswith("file:") for text in events) == 1
+    assert not errors
     assert broken == 0
     assert overflow <= 0
-    paper, ink = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in colours)
-    assert (paper > ink) == (scheme == "light")
+    lightness = [sum(map(int, re.findall(r"\d+", c)[:3])) for c in (paper, ink)]
+    assert (lightness[0] > lightness[1]) == (scheme == "light")

@@ -109,19 +109,10 @@ def test_runs_on_other_images_are_an_error(
         ValueError, match=f"on the same images. Received: run/ce on {message}$"
     ):
         read_entries([first, other])
-
-
-def test_the_folders_of_the_data_may_differ(tmp_path: Path) -> None:
-    voc = RECIPES["voc-deeplab_largefov"]
-    runs = [
-        write_run(
-            tmp_path / name,
-            dataclasses.replace(voc, dataset_options={"sbd_dir": name}),
-            ce=evaluation(0.4),
-        )
-        for name in ("a", "b")
-    ]
-    assert len(read_entries(runs)) == 4
+    # Only the folders of the data may differ.
+    places = changed(dataset_options={"sbd_dir": "elsewhere"})
+    other = write_run(tmp_path / "other", places, ce=evaluation(0.4))
+    assert len(read_entries([first, other])) == 4
 
 
 def test_runs_with_other_classes_are_an_error(tmp_path: Path) -> None:
@@ -159,25 +150,18 @@ def test_settings_by_dotted_path(tmp_path: Path) -> None:
 # --- Scores ---
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> list[Path]:
+def test_differences_are_to_the_first_evaluated_entry(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", SYNTHETIC, ce=evaluation(0.4), ls=None)
     second = write_run(
         tmp_path / "b", SYNTHETIC, ce=evaluation(0.25), ls=evaluation(0.5)
     )
-    return [first, second]
-
-
-def test_differences_are_to_the_first_evaluated_entry(runs: list[Path]) -> None:
-    found = summary(*runs)
+    found = summary(first, second)
     assert found["mIoU %"] == ["40.00", "–", "25.00 (−15.00)", "50.00 (+10.00), best"]
     assert found["mIoU within 5 px %"] == [
         *("20.00", "–", "12.50 (−7.50)", "25.00 (+5.00), best"),
     ]
-
-
-def test_less_energy_is_better(runs: list[Path]) -> None:
-    assert summary(*runs)["level set energy"] == [
+    # Less energy is better.
+    assert found["level set energy"] == [
         *("60.0", "–", "75.0 (+15.0)", "50.0 (−10.0), best"),
     ]
 
@@ -202,15 +186,14 @@ def test_scores_of_classes(tmp_path: Path) -> None:
     }
 
 
-def test_an_evaluation_of_an_older_version_lacks_some_scores(tmp_path: Path) -> None:
+def test_scores_that_are_not_there(tmp_path: Path) -> None:
+    # An evaluation of an older version lacks some.
     scores = evaluation(0.4)
     del scores["trimap_mean_iou"], scores["class_boundary_iou"]
     run = write_run(tmp_path / "a", changed(losses=("ce",)), ce=scores)
     found = score_tables(read_entries([run]))
     assert found["Summary"]["mIoU within 1 px %"] == ["–"]
     assert list(found) == ["Summary", "IoU of each class, %"]
-
-
-def test_no_scores_before_an_evaluation(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a", changed(losses=("ce",)), ce=None)
+    # There are none before an evaluation.
+    run = write_run(tmp_path / "b", changed(losses=("ce",)), ce=None)
     assert score_tables(read_entries([run])) == {}
