@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_tester import TINY, Branch, ModelTester, made_images, spread
 
-from tf_levelset import compat
+from tf_levelset import models
 from tf_levelset.models import (
     deeplab_largefov,
     deeplab_resnet101,
@@ -18,31 +20,7 @@ from tf_levelset.models import (
 )
 from tf_levelset.models.catalog import (
     ASPP_RATES,
-    LARGEFOV_MULTIPLIERS,
-    RESNET101_MULTIPLIERS,
 )
-from tf_levelset.optimizers.caffe_sgd import CaffeSGD
-
-# Layer, output stride of its map, channels: 321 → 161 → 81 → 41 at the strides 1, 2,
-# 4, 8, with ⌊(n + 2 − 3)/2⌋ + 1 = (n + 1)/2 for odd n at each pooling of stride 2.
-SIZES = {1: 321, 2: 161, 4: 81, 8: 41}
-LAYERS = [
-    *[(f"conv1_{i}", 1, 64) for i in (1, 2)],
-    ("pool1", 2, 64),
-    *[(f"conv2_{i}", 2, 128) for i in (1, 2)],
-    ("pool2", 4, 128),
-    *[(f"conv3_{i}", 4, 256) for i in (1, 2, 3)],
-    ("pool3", 8, 256),
-    *[(f"conv4_{i}", 8, 512) for i in (1, 2, 3)],
-    ("pool4", 8, 512),
-    *[(f"conv5_{i}", 8, 512) for i in (1, 2, 3)],
-    ("pool5", 8, 512),
-    ("pool5a", 8, 512),
-    ("fc6", 8, 1024),
-    ("fc7", 8, 1024),
-    ("fc8", 8, 21),
-]
-
 
 # Fields of view with all of VGG16's convolutions and with a block a stage of ResNet101:
 # (pixels to either side, stride) of each layer.
@@ -91,32 +69,12 @@ class TestDeeplabResnet101(ModelTester):
     impulse_options = {"rates": (1, 7, 2, 3)}  # noqa: RUF012
 
     def parameters(self, classes: int) -> int:
-        # ResNet101's own are held against hand arithmetic in test_resnet.py.
+        # ResNet101's own are held against Keras' in test_resnet.py.
         return 42_658_176 + 4 * (9 * 2048 * classes + classes)
 
 
-def narrow(**options: object) -> keras.Model:
-    """A net of a twentieth of the filters."""
-    return deeplab_largefov(5, width=0.05, **options)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def largefov() -> keras.Model:
-    return deeplab_largefov(21, upsample=False)
-
-
-def test_size_of_every_layer(largefov: keras.Model) -> None:
-    outputs = {name: largefov.get_layer(name).output for name, _, _ in LAYERS}
-    probe = tf.function(keras.Model(largefov.inputs, outputs))
-    shapes = probe.get_concrete_function(
-        tf.TensorSpec((1, 321, 321, 3))
-    ).structured_outputs
-    for name, stride, channels in LAYERS:
-        size = SIZES[stride]
-        assert shapes[name].shape == (1, size, size, channels), name
-
-
-def test_dilations_and_strides_are_deeplabs(largefov: keras.Model) -> None:
+def test_dilations_are_deeplabs() -> None:
+    largefov = deeplab_largefov(5, width=0.05)
     dilations = {
         layer.name: layer.dilation_rate
         for layer in largefov.layers
@@ -131,31 +89,15 @@ def test_dilations_and_strides_are_deeplabs(largefov: keras.Model) -> None:
     }
 
 
-@pytest.mark.parametrize("upsample", [True, False])
-def test_logits_are_float32_under_bfloat16(upsample: bool) -> None:
+def test_logits_are_float32_under_bfloat16() -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        net = narrow(upsample=upsample, batch_norm=True)
+        net = deeplab_largefov(5, width=0.05, batch_norm=True)
         output = net(tf.ones((1, 33, 33, 3)))
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert output.dtype == tf.float32
     assert np.isfinite(output).all()
-
-
-def test_per_layer_rates_are_deeplabs(largefov: keras.Model) -> None:
-    optimizer = CaffeSGD(multipliers=LARGEFOV_MULTIPLIERS)
-    rates = {
-        compat.variable_path(v): optimizer.multiplier(v)
-        for v in largefov.trainable_variables
-    }
-    expected = {"kernel": (1.0, 1.0), "bias": (2.0, 0.0)}
-    for path, rate in rates.items():
-        layer, kind = path.split("/")[-2:]
-        if layer == "fc8":
-            assert rate == {"kernel": (10.0, 1.0), "bias": (20.0, 0.0)}[kind]
-        else:
-            assert rate == expected[kind]
 
 
 def test_aspp_is_the_sum_of_four_dilated_convolutions() -> None:
@@ -189,22 +131,15 @@ def test_aspp_is_drawn_as_in_deeplab() -> None:
         assert not bias.any()
 
 
-def test_per_layer_rates_of_resnet101_are_deeplabs() -> None:
-    net = deeplab_resnet101(3, freeze_batch_norm=False, **TINY)
-    optimizer = CaffeSGD(multipliers=RESNET101_MULTIPLIERS)
-    for variable in net.trainable_variables:
-        layer, kind = compat.variable_path(variable).split("/")[-2:]
-        decay = 1.0 if kind == "kernel" else 0.0
-        rate = {"kernel": 10.0, "bias": 20.0}[kind] if "aspp" in layer else 1.0
-        assert optimizer.multiplier(variable) == (rate, decay), layer
-
-
 def test_rates_are_scaled_with_the_image() -> None:
     # 12 · 160 / 321 = 5.98, 18 · 160 / 321 = 8.97, 24 · 160 / 321 = 11.96
     assert scaled_rates(ASPP_RATES, 321) == (6, 12, 18, 24)
     assert scaled_rates(ASPP_RATES, 160) == (3, 6, 9, 12)
     assert scaled_rates((12,), 20) == (1,)
     assert scaled_rates([12], 513, reference=513) == (12,)
+    for bad in (((0,), 321, 321), ((6,), 0, 321), ((6,), 321, 0)):
+        with pytest.raises(ValueError, match=r"Expected rates .* Received"):
+            scaled_rates(*bad)
 
 
 @given(
@@ -221,31 +156,21 @@ def test_rates_stay_rates(rates: list[int], size: int, reference: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "size", "reference"), [((0,), 321, 321), ((6,), 0, 321), ((6,), 321, 0)]
-)
-def test_bad_rates_raise(rates: tuple[int, ...], size: int, reference: int) -> None:
-    with pytest.raises(ValueError, match=r"Expected rates .* Received"):
-        scaled_rates(rates, size, reference)
-
-
-@pytest.mark.parametrize("rates", [(), (6,), (6, 0, 12)])
-def test_bad_aspp_raises(rates: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"Expected .*two or more `rates`.* Received"):
-        deeplab_resnet101(3, rates=rates, **TINY)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "options", "message"),
     [
-        ({"num_classes": "3"}, "num_classes"),
-        ({"num_classes": 2.5}, "num_classes"),
-        ({"dilation": 0}, "dilation"),
-        ({"dilation": 1.5}, "dilation"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"dropout": "some"}, "dropout"),
-        ({"input_scale": "half"}, "input_scale"),
+        ("deeplab_largefov", {"num_classes": "3"}, "num_classes"),
+        ("deeplab_largefov", {"num_classes": 2.5}, "num_classes"),
+        ("deeplab_largefov", {"dilation": 0}, "dilation"),
+        ("deeplab_largefov", {"dilation": 1.5}, "dilation"),
+        ("deeplab_largefov", {"dropout": 1.0}, "dropout"),
+        ("deeplab_largefov", {"dropout": "some"}, "dropout"),
+        ("deeplab_largefov", {"input_scale": "half"}, "input_scale"),
+        ("deeplab_resnet101", {"rates": ()}, "two or more `rates`"),
+        ("deeplab_resnet101", {"rates": (6,)}, "two or more `rates`"),
+        ("deeplab_resnet101", {"rates": (6, 0, 12)}, "two or more `rates`"),
+        ("fcn8s_vgg16", {"dropout": 1.0}, "dropout"),
     ],
 )
-def test_bad_arguments_raise(options: dict[str, object], message: str) -> None:
+def test_bad_arguments_raise(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"Expected .*{message}.* Received"):
-        deeplab_largefov(**{"num_classes": 5, "width": 0.05, **options})  # type: ignore[arg-type]
+        getattr(models, name)(**{"num_classes": 5, **TINY, **options})

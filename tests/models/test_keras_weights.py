@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_weights import (
@@ -164,15 +163,6 @@ def test_a_top_that_no_decimation_fits_is_reported(tmp_path: Path) -> None:
         ("fc7", ((1, 1, 82, 82), (82,)), ((80, 80), (80,))),
     )
     assert_accounts_for(report, net)
-
-
-def test_a_whole_layer_computes_what_the_fully_connected_one_does() -> None:
-    rng = np.random.default_rng(0)
-    kernel, bias = rng.normal(size=(7 * 7 * 3, 4)), rng.normal(size=4)
-    x = rng.normal(size=(2, 7, 7, 3))
-    convolution, same_bias = as_convolution(kernel, bias, 7, (7, 7, 3, 4))
-    found = tf.nn.conv2d(x, convolution, 1, "VALID")[:, 0, 0] + same_bias
-    np.testing.assert_allclose(found, x.reshape(2, -1) @ kernel + bias, rtol=1e-10)
 
 
 @given(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from model_tester import bilinear
 
 from tf_levelset.models.layers import (
-    BilinearKernel,
     CaffePreprocessing,
     PadToStride,
     PadWithMean,
@@ -80,15 +79,6 @@ def test_learned_upsampling_is_a_transposed_convolution() -> None:
     np.testing.assert_allclose(layer(x)[0], expected[1:-1, 1:-1], rtol=1e-4, atol=1e-4)
 
 
-def test_the_kernel_is_one_of_bilinear_interpolation() -> None:
-    kernel = BilinearKernel()((3, 3, 2, 2)).numpy()
-    expected = np.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]])
-    for i in range(2):
-        for j in range(2):
-            np.testing.assert_array_equal(kernel[:, :, i, j], expected * (i == j))
-    assert BilinearKernel()((3, 3, 1, 1), dtype="float16").dtype == tf.float16
-
-
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("learnable", [True, False])
 def test_upsampling_has_gradients_in_half_precision(
@@ -123,17 +113,6 @@ def test_upsampling_compiles(learnable: bool) -> None:
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-3)
 
 
-def test_upsampling_keeps_sizes_free() -> None:
-    for learnable in (True, False):
-        layer = Upsample2x(learnable)
-        x = keras.Input((None, None, 2))
-        assert tuple(layer(x).shape) == (None, None, None, 2)
-        sizes = tf.function(layer).get_concrete_function(
-            tf.TensorSpec((None, None, 5, 2))
-        )
-        assert sizes(tf.ones((3, 4, 5, 2))).shape == (3, 7, 9, 2)
-
-
 # --- Padding ---
 
 
@@ -159,36 +138,6 @@ def test_padding_with_the_mean_is_padding_after_it_with_zeros(
 # --- Scales ---
 
 
-@settings(deadline=None, max_examples=25)
-@given(
-    steps=st.tuples(st.integers(0, 12), st.integers(0, 12)),
-    stride=st.sampled_from([8, 32]),
-    scale=st.sampled_from([0.75, 0.5, 1 / 3]),
-)
-def test_images_shrink_corner_to_corner(
-    steps: tuple[int, int], stride: int, scale: float
-) -> None:
-    image = noise(1, *(stride * k + 1 for k in steps), 3)
-    small = ScaleToStride(stride, scale)(image).numpy()
-    for k, size in zip(steps, small.shape[1:3], strict=True):
-        assert (size - 1) % stride == 0
-        scaled = (size - 1) // stride
-        # The nearest, and not nothing of something.
-        assert abs(scaled - k * scale) <= 0.5 + 1e-6 or (k, scaled) == (1, 1)
-        assert (scaled >= 1) == (k >= 1)
-    # TensorFlow takes positions in float32: they are off by 2⁻²³ of the size at most,
-    # times a slope of up to the range of the noise, about 100.
-    tolerance = 2.0**-23 * max(image.shape[1:3]) * 100 + 1e-5
-    np.testing.assert_allclose(
-        small, bilinear(image, *small.shape[1:3]), atol=tolerance, rtol=1e-5
-    )
-    for corner in (0, -1):
-        if min(steps):
-            np.testing.assert_allclose(
-                small[:, corner, corner], image[:, corner, corner], atol=tolerance
-            )
-
-
 def test_scales_of_321_are_deeplabs() -> None:
     image = tf.zeros((1, 321, 321, 3))
     sizes = [ScaleToStride(8, scale)(image).shape[1] for scale in (0.75, 0.5)]
@@ -204,21 +153,6 @@ def test_maps_are_resized_corner_to_corner(
     resized = ResizeLike()([x, noise(2, *new, 1)])
     # Where one position is asked for, both take the first.
     np.testing.assert_allclose(resized, bilinear(x, *new), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        Upsample2x(False),
-        BilinearKernel(),
-        PadWithMean(8),
-        ScaleToStride(32, 0.75),
-        ResizeLike(),
-    ],
-)
-def test_configurations_recreate(layer: keras.layers.Layer) -> None:
-    again = type(layer).from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
 
 
 # --- Shrinking ---

@@ -6,13 +6,21 @@ import inspect
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from model_tester import TINY
 
-from tf_levelset import models
+from tf_levelset import compat, models
 from tf_levelset.models import create_model, list_models
-from tf_levelset.models.catalog import NETS, supported_options
+from tf_levelset.models.catalog import (
+    FCN_MULTIPLIERS,
+    LARGEFOV_MULTIPLIERS,
+    NETS,
+    RESNET101_MULTIPLIERS,
+    supported_options,
+)
+from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 NAMES = (
     "deeplab_largefov",
@@ -91,6 +99,35 @@ def test_supported_options_are_those_that_the_net_takes() -> None:
 def test_the_stride_in_a_name_is_no_option() -> None:
     with pytest.raises(ValueError, match="options that 'fcn8s_vgg16' takes"):
         create_model("fcn8s_vgg16", 3, stride=32, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "multipliers", "kernel", "bias", "special"),
+    [
+        ("deeplab_largefov", LARGEFOV_MULTIPLIERS, 1.0, 2.0, "fc8"),
+        ("deeplab_msc_largefov", LARGEFOV_MULTIPLIERS, 1.0, 2.0, "fc8"),
+        ("deeplab_resnet101", RESNET101_MULTIPLIERS, 1.0, 1.0, "aspp"),
+        ("fcn8s_vgg16", FCN_MULTIPLIERS, 1.0, 2.0, "upscore"),
+        ("fcn8s_resnet101", FCN_MULTIPLIERS, 1.0, 2.0, "upscore"),
+    ],
+)
+def test_rates_of_the_layers_are_the_papers(
+    name: str, multipliers: Any, kernel: float, bias: float, special: str
+) -> None:
+    # New layers learn 10 (kernels) and 20 times (biases) as fast, and learned
+    # upsampling does not decay. Normalisation has the rate 1 without decay.
+    options = {"freeze_batch_norm": False} if "resnet" in name else {}
+    net = create_model(name, 3, **TINY, **options)
+    optimizer, seen = CaffeSGD(multipliers=multipliers), False
+    for variable in net.trainable_variables:
+        layer, kind = compat.variable_path(variable).split("/")[-2:]
+        expected = {"kernel": (kernel, 1.0), "bias": (bias, 0.0)}.get(kind, (1.0, 0.0))
+        if layer.startswith(special):
+            new = {"kernel": (10.0, 1.0), "bias": (20.0, 0.0)}[kind]
+            expected = (1.0, 0.0) if special == "upscore" else new
+            seen = True
+        assert optimizer.multiplier(variable) == expected, layer
+    assert seen
 
 
 @pytest.mark.parametrize("function", [create_model, supported_options])

@@ -1,4 +1,4 @@
-"""ResNet101 against Keras' own, hand arithmetic and its undilated self."""
+"""ResNet101 against Keras' own and its undilated self."""
 
 from __future__ import annotations
 
@@ -28,29 +28,11 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 100, shape).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def plain() -> keras.Model:
-    return backbone(output_stride=32)
-
-
-def test_parameters_by_hand(plain: keras.Model) -> None:
-    def convolution(size: int, inputs: int, outputs: int) -> int:
-        return size * size * inputs * outputs + outputs + 4 * outputs  # bias, norm
-
-    total, channels = convolution(7, 3, 64), 64
-    for filters, blocks in [(64, 3), (128, 4), (256, 23), (512, 3)]:
-        total += convolution(1, channels, 4 * filters)  # the projection
-        for _ in range(blocks):
-            total += convolution(1, channels, filters)
-            total += convolution(3, filters, filters)
-            total += convolution(1, filters, 4 * filters)
-            channels = 4 * filters
-    assert plain.count_params() == total == 42_658_176
-
-
-def test_names_and_numbers_are_those_of_keras_applications(plain: keras.Model) -> None:
+def test_names_and_numbers_are_those_of_keras_applications() -> None:
+    plain = backbone(output_stride=32)
     # So that ImageNet's weights load by name; and they give what they give there.
     theirs = keras.applications.ResNet101(include_top=False, weights=None)
+    assert plain.count_params() == theirs.count_params() == 42_658_176
     weighted = {layer.name: layer for layer in theirs.layers if layer.weights}
     ours = {layer.name: layer for layer in plain.layers if layer.weights}
     assert list(ours) == list(weighted)
@@ -67,7 +49,7 @@ def test_names_and_numbers_are_those_of_keras_applications(plain: keras.Model) -
     np.testing.assert_allclose(plain(image)["conv5"], theirs(image), rtol=1e-6)
 
 
-def test_sizes_and_dilations(plain: keras.Model) -> None:
+def test_sizes_and_dilations() -> None:
     # 65 → 33 → 17 → 9 → 5 → 3
     image = np.zeros((1, 65, 65, 3), np.float32)
     options = {"width": 0.02, "depth": 0.05}
@@ -110,19 +92,9 @@ def test_width_and_depth() -> None:
     assert [x.shape[-1] for x in least.outputs] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"output_stride": 4}, "output_stride"),
-        ({"width": 0.0}, "width"),
-        ({"width": float("inf")}, "width"),
-        ({"depth": 0.0}, "depth"),
-        ({"depth": float("nan")}, "depth"),
-    ],
-)
-def test_bad_arguments_raise(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"Expected .*{message}.* Received"):
-        backbone(**options)
+def test_a_bad_output_stride_raises() -> None:
+    with pytest.raises(ValueError, match=r"Expected .*output_stride.* Received"):
+        backbone(output_stride=4)
 
 
 # --- Frozen normalisation ---

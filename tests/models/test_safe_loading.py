@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -18,7 +17,6 @@ import tensorflow as tf
 from tf_levelset import compat
 from tf_levelset.inference.predictor import KerasPredictor, SavedModelPredictor
 from tf_levelset.models.safe_loading import (
-    MAX_EXPANSION,
     SUMS_FILE,
     check_sums,
     load_keras,
@@ -227,15 +225,9 @@ def test_sums_are_those_of_sha256sum(version: Path) -> None:
         f"assets.extra/{SUMS_FILE}",
     ],
 )
-@pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b[:20] + b"x" + b[21:]])
-def test_a_damaged_saved_model_is_told(
-    version: Path, name: str, change: Callable[[bytes], bytes]
-) -> None:
+def test_a_damaged_saved_model_is_told(version: Path, name: str) -> None:
     content = (version / name).read_bytes()
-    (version / name).write_bytes(change(content))
-    if change(content) == content[:-1] and name.endswith(SUMS_FILE):
-        check_sums(version)  # the last line's end
-        return
+    (version / name).write_bytes(content[:20] + b"x" + content[21:])
     with pytest.raises(
         ValueError, match=r"Expected the files of .*as they were exported"
     ):
@@ -271,8 +263,3 @@ def test_without_sums_tensorflow_is_the_judge(
     path.write_bytes(path.read_bytes()[:500] if content is None else content)
     with pytest.raises(ValueError, match=r"Expected .* to be a whole SavedModel"):
         load_saved_model(version)
-
-
-def test_bounds_are_generous() -> None:
-    # What Keras writes is neither packed nor larger than its arrays.
-    assert MAX_EXPANSION >= 4

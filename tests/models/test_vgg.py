@@ -87,14 +87,6 @@ def test_width_and_depth() -> None:
     assert [x.shape[-1] for x in least.outputs] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"output_stride": 4}, "output_stride"),
-        ({"width": 0.0}, "width"),
-        ({"depth": 0.0}, "depth"),
-    ],
-)
-def test_bad_arguments_raise(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"Expected .*{message}.* Received"):
-        backbone(**options)
+def test_a_bad_output_stride_raises() -> None:
+    with pytest.raises(ValueError, match=r"Expected .*output_stride.* Received"):
+        backbone(output_stride=4)
