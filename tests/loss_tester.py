@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from bad_input import Refused, answer_of
 
 from tf_levelset import losses, xla
 from tf_levelset.losses import SegmentationLoss
@@ -22,6 +23,7 @@ WEIGHTS = [1.0, 2.0, 0.5, 3.0]
 """Weights of the four classes."""
 ON_LOGITS: dict[str, Any] = {"from_logits": True, "ignore_class": VOID}
 NAN, INFINITY = float("nan"), float("inf")
+JUNK: tuple[Any, ...] = ("other", {}, 1j, [[]], NAN)
 
 
 def batch(
@@ -78,8 +80,6 @@ class LossTester:
     """Whether XLA can compile the loss."""
     averages_images = True
     """Whether the loss is a mean over images rather than over valid pixels."""
-    uses_neighbours = False
-    """Whether the loss of a pixel depends on the pixels beside it."""
     graph_tolerance: ClassVar[dict[str, Any]] = {"rtol": 1e-4, "atol": 1e-7}
     """For gradients in graphs and under XLA, relative to eager ones."""
 
@@ -161,59 +161,7 @@ class LossTester:
         np.testing.assert_allclose(found[0], value, rtol=1e-6)
         np.testing.assert_allclose(found[1], gradient, rtol=1e-5, atol=1e-9)
 
-    def test_a_margin_of_void_changes_nothing(self) -> None:
-        labels, logits = batch(void=0)
-        loss = self.make_per_image()
-        expected, gradient = value_and_gradient(loss, labels, logits)
-        margin = [(0, 0), (1, 2), (3, 1)]
-        wide = np.pad(labels, margin, constant_values=VOID)
-        wide_logits = np.pad(logits, [*margin, (0, 0)], constant_values=5.0)
-        value, wide_gradient = value_and_gradient(loss, wide, wide_logits)
-        inner = wide_gradient[:, 1:-2, 3:-1]
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
-        np.testing.assert_allclose(inner, gradient, rtol=1e-4, atol=1e-7)
-
     # --- Shapes and dtypes of the arguments ---
-
-    def test_all_forms_of_labels_agree(self) -> None:
-        labels, logits = batch()
-        loss = self.make()
-        expected = loss(labels, logits)
-        one_hot = np.eye(VOID + 1)[labels][..., :CLASSES]
-        for form in (
-            labels.astype("uint8"),
-            labels[..., np.newaxis].astype("int64"),
-            labels.astype("float32"),
-            one_hot,
-            one_hot.astype("uint8"),
-        ):
-            np.testing.assert_allclose(loss(form, logits), expected, rtol=1e-6)
-
-    @pytest.mark.parametrize("other", [False, True])
-    def test_probabilities_and_logits_agree(self, other: bool) -> None:
-        labels, logits = batch()
-        loss = self.make_other(other, from_logits=False)
-        expected = self.make_other(other)(labels, logits)
-        found = loss(labels, tf.nn.softmax(logits))
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-    @pytest.mark.parametrize("from_logits", [True, False])
-    def test_one_channel_is_background_and_foreground(self, from_logits: bool) -> None:
-        labels = np.random.default_rng(0).integers(0, 2, (2, 5, 6, 1))
-        logit = np.random.default_rng(1).normal(size=(2, 5, 6, 1)).astype("float32")
-        two = np.concatenate([np.zeros_like(logit), logit], axis=-1)
-        one = logit if from_logits else tf.sigmoid(logit)
-        found = self.make(from_logits=from_logits)(labels, one)
-        np.testing.assert_allclose(found, self.make()(labels, two), rtol=1e-5)
-
-    def test_volumes(self) -> None:
-        labels, logits = batch((2, 4, 6))
-        volume = labels.reshape(2, 2, 3, 4), logits.reshape(2, 2, 3, 4, CLASSES)
-        value, expected = self.make()(*volume), self.make()(labels, logits)
-        if self.uses_neighbours:
-            assert np.isfinite(value)
-        else:
-            np.testing.assert_allclose(value, expected, rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [(0, 6, 7), (2, 0, 7), (2, 6, 0)])
     def test_no_pixel_is_zero(self, shape: tuple[int, ...]) -> None:
@@ -223,20 +171,42 @@ class LossTester:
         assert value == 0
         assert gradient.shape == (*shape, CLASSES)
 
-    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-    def test_half_precision_is_computed_in_float32(self, dtype: str) -> None:
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+    def test_losses_are_computed_in_float32_or_float64(self, dtype: str) -> None:
         labels, logits = batch()
-        half = tf.cast(logits, dtype)
-        value = self.make(dtype=dtype)(labels, half)
-        expected = self.make()(labels, tf.cast(half, tf.float32))
-        assert value.dtype == tf.float32
-        np.testing.assert_array_equal(value, expected)
+        scores = tf.cast(logits, dtype)
+        value = self.make(dtype=dtype)(labels, scores)
+        expected = self.make()(labels, tf.cast(scores, tf.float32))
+        assert value.dtype == (tf.float64 if dtype == "float64" else tf.float32)
+        tolerance = 1e-5 if dtype == "float64" else 0
+        np.testing.assert_allclose(value, expected, rtol=tolerance)
 
-    def test_float64_is_computed_in_float64(self) -> None:
+    # --- Bad batches ---
+
+    def test_bad_batches_are_refused(self) -> None:
+        for name, given in bad_batches().items():
+            answer = answer_of(self.make(), *given)
+            assert isinstance(answer, Refused), name
         labels, logits = batch()
-        value = self.make(dtype="float64")(labels, logits.astype(np.float64))
-        assert value.dtype == tf.float64
-        np.testing.assert_allclose(value, self.make()(labels, logits), rtol=1e-5)
+        for void in (None, 254, -1):
+            answer = answer_of(self.make(ignore_class=void), labels, logits)
+            assert isinstance(answer, Refused), void
+
+    def test_a_nan_is_not_passed_over(self) -> None:
+        labels, logits = batch()
+        labels[0, 0, 0] = 0
+        logits[0, 0, 0, 0] = NAN
+        assert np.isnan(self.make()(labels, logits))
+
+    @pytest.mark.parametrize(("dtype", "scale"), [("float16", 1e4), ("float32", 1e30)])
+    def test_extreme_scores_have_finite_losses(self, dtype: str, scale: float) -> None:
+        labels, logits = batch()
+        extreme = (scale * logits).astype(dtype)
+        value, gradient = value_and_gradient(self.make(), labels, extreme)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+        for weight in (-1.0, 0.0):
+            assert np.isfinite(self.make()(labels, extreme, weight))
 
     # --- Weights and reductions ---
 
@@ -362,6 +332,50 @@ class LossTester:
             for value in values:
                 with pytest.raises(ValueError, match=f"(?s)Expected .*`{name}`"):
                     self.loss(**{name: value})
+            for junk in JUNK:
+                answer = answer_of(lambda option: self.loss(**option), {name: junk})
+                assert isinstance(answer, Refused), (name, junk)
+
+
+def bad_batches() -> dict[str, tuple[Any, ...]]:
+    """Returns labels, scores and perhaps weights that do not go together, by name."""
+    labels, logits = batch((2, 4, 5), void=0)
+    cases: dict[str, tuple[Any, ...]] = {"weights of text": (labels, logits, "heavy")}
+    for label in (-1, 5, 254, 2**31, -(2**31), 2**32, 0.5, NAN, INFINITY, 6e4, 1.001):
+        foreign = labels.astype(np.float64)
+        foreign.flat[-1] = label
+        cases[f"label {label}"] = foreign, logits
+        if float(label).is_integer():
+            cases[f"integer label {label}"] = foreign.astype(np.int64), logits
+    for row in ((0.5, 0.5), (1, 1), (-1, 1), (2, 0), (NAN, 0)):
+        soft = np.eye(CLASSES)[np.zeros_like(labels)]
+        soft[-1, -1, -1, :2] = row
+        cases[f"one-hot label {row}"] = soft, logits
+    larger = [np.concatenate([labels, labels], axis) for axis in range(3)]
+    wider = labels[np.newaxis, ..., np.newaxis]
+    for other in (*larger, wider, labels.ravel(), labels[0, 0, 0]):
+        cases[f"labels of shape {other.shape}"] = other, logits
+    flat = logits.ravel()
+    for other in (flat, flat[:, np.newaxis], np.float32(0), logits[..., :0]):
+        cases[f"scores of shape {other.shape}"] = labels, other
+    for dtype in ("U4", "complex64"):
+        cases[f"labels of {dtype}"] = labels.astype(dtype), logits
+        cases[f"scores of {dtype}"] = labels, tf.constant(logits.astype(dtype))
+    for shape in ((3,), (5,), (2, 5), (2, 4, 4), (2, 4, 5, 2), (2, 4, 5, 1, 1)):
+        cases[f"weights of shape {shape}"] = labels, logits, np.ones(shape)
+    cases["weights in a list"] = labels, logits, np.ones((4, 5)).tolist()
+    return cases
+
+
+class ClassAverageTester(LossTester):
+    """Tests that losses pass which average over classes, too."""
+
+    def test_bad_classes_raise(self) -> None:
+        for classes in ("absent", [], [1, 1], [-1], [0.5], 3, ["a"], None):
+            with pytest.raises(ValueError, match="Expected `classes` to"):
+                self.make(classes=classes)
+        with pytest.raises(ValueError, match="Expected `classes` below 4"):
+            self.make(classes=[1, 4])(*batch())
 
 
 def check_round_trip(first: SegmentationLoss) -> None:

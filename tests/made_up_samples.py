@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,11 @@ def samples(classes: Sequence[int] = (0, 1, 2), void: float = 0.2) -> list[Sampl
     return list(zip(images, labels, strict=True))
 
 
-def source_of(pairs: Sequence[Sample], names: Sequence[str] = NAMES) -> Source:
+def source_of(
+    pairs: Sequence[Sample], names: Sequence[str] = NAMES, **fields: Any
+) -> Source:
+    """Returns a source of these samples, with other `fields` of its own."""
+
     def read(index: np.ndarray) -> Sample:
         return pairs[int(index)]
 
@@ -36,15 +41,16 @@ def source_of(pairs: Sequence[Sample], names: Sequence[str] = NAMES) -> Source:
             tf.ensure_shape(labels, (None, None)),
         )
 
-    return Source(
-        name="made/val",
-        class_names=tuple(names),
-        palette=[(10 * i, 0, 0) for i in range(len(names))],
-        num_samples=len(pairs),
-        load=load,
-        sample_names=tuple(map(str, range(len(pairs)))),
-        ignore_class=VOID,
-    )
+    own: dict[str, Any] = {
+        "name": "made/val",
+        "class_names": tuple(names),
+        "palette": [(10 * i, 0, 0) for i in range(len(names))],
+        "num_samples": len(pairs),
+        "load": load,
+        "sample_names": tuple(map(str, range(len(pairs)))),
+        "ignore_class": VOID,
+    }
+    return Source(**{**own, **fields})
 
 
 def by_colour(image: np.ndarray) -> np.ndarray:

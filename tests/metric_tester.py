@@ -98,6 +98,8 @@ IMAGE_CASES = [
     ),
 ]
 CASES = [*CONFUSION_CASES, *IMAGE_CASES]
+FUNCTIONS = [CONFUSION_CASES[0], *IMAGE_CASES]
+"""One case for each function that counts."""
 
 
 def each(cases: list[Case]) -> Any:
@@ -144,17 +146,12 @@ def random_batch(seed: int, count: int = 3) -> tuple[Ids, Ids]:
     return labels, predictions
 
 
-def real_labels(folder: str, count: int) -> list[np.ndarray]:
-    """Returns the first label maps of a folder of the data sets, or skips the test."""
-    if "TF_LEVELSET_DATA" not in os.environ:
-        pytest.skip("TF_LEVELSET_DATA names no folder with label maps")
-    paths = sorted((pathlib.Path(os.environ["TF_LEVELSET_DATA"]) / folder).glob("*"))
-    return [np.asarray(Image.open(path)) for path in paths[:count]]
-
-
 def camvid_pair() -> tuple[np.ndarray, np.ndarray]:
     """Returns labels of CamVid, 11 is void, and the frame before as the prediction."""
-    before, labels = real_labels("camvid/valannot", 2)
+    if "TF_LEVELSET_DATA" not in os.environ:
+        pytest.skip("TF_LEVELSET_DATA names no folder with label maps")
+    folder = pathlib.Path(os.environ["TF_LEVELSET_DATA"]) / "camvid/valannot"
+    before, labels = (np.asarray(Image.open(p)) for p in sorted(folder.glob("*"))[:2])
     return labels, np.where(before == 11, 0, before)
 
 

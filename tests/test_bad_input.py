@@ -6,7 +6,6 @@ import io
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,32 +28,28 @@ def raise_(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "explained"),
     [
-        ValueError(GOOD),
-        DataSetError("x", [Fault("p", "m")]),
-        FileNotFoundError(2, "No such file", "x"),
-        tf.errors.InvalidArgumentError(None, None, "x"),
-        ImportError("x"),
+        (ValueError(GOOD), True),
+        (DataSetError("x", [Fault("p", "m")]), True),
+        (FileNotFoundError(2, "No such file", "x"), True),
+        (tf.errors.InvalidArgumentError(None, None, "x"), True),
+        (ImportError("x"), True),
+        (ValueError("invalid literal"), False),
+        (TypeError(GOOD), False),
+        (KeyError("x"), False),
+        (MemoryError(), False),
+        (tf.errors.UnknownError(None, None, GOOD), False),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, GOOD), False),
+        (json.JSONDecodeError(GOOD, "", 0), False),
     ],
 )
-def test_explained_errors_are_answers(error: Exception) -> None:
-    assert answer_of(raise_, error) == Refused(str(error))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("invalid literal"),
-        TypeError(GOOD),
-        KeyError("x"),
-        MemoryError(),
-        tf.errors.UnknownError(None, None, GOOD),
-        UnicodeDecodeError("utf-8", b"\xff", 0, 1, GOOD),
-        json.JSONDecodeError(GOOD, "", 0),
-    ],
-)
-def test_other_errors_are_faults(error: Exception) -> None:
+def test_explained_errors_are_answers_and_others_faults(
+    error: Exception, explained: bool
+) -> None:
+    if explained:
+        assert answer_of(raise_, error) == Refused(str(error))
+        return
     with pytest.raises(AssertionError, match=type(error).__name__):
         answer_of(raise_, error)
 
@@ -78,15 +73,6 @@ def test_a_child_process_bounds_what_may_crash(
 
 
 # --- The files ---
-
-
-@pytest.mark.parametrize("count", [0, 1000, 2**20, 3 * 2**20 + 17])
-@pytest.mark.parametrize("before", [b"", b"abc" * 100])
-def test_zeros_are_a_zlib_stream(count: int, before: bytes) -> None:
-    packed = files.zeros(count, before)
-    assert zlib.decompress(packed) == before + bytes(count)
-    if count > 2**20:
-        assert len(packed) < count / 500
 
 
 def test_bombs_are_whole_files(tmp_path: Path) -> None:

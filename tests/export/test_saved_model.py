@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -13,8 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from bad_files import gif_bomb, png_bomb
-from PIL import Image
+from bad_files import encoded, gif_bomb, png_bomb
 
 from tf_levelset.export.saved_model import export
 from tf_levelset.models import at_input_size, create_model
@@ -34,18 +32,21 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return squares.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
 
 
-def file_of(image: np.ndarray, kind: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, kind)
-    return stream.getvalue()
-
-
 def net(input_scale: float = 1.0) -> keras.Model:
-    """A small network whose masks hold several classes."""
+    """A small network, normalised at other scales, whose masks hold several classes."""
     keras.utils.set_random_seed(0)
     at_stride = create_model(
-        "deeplab_largefov", CLASSES, width=0.05, dilation=2, upsample=False
+        "deeplab_largefov",
+        CLASSES,
+        width=0.05,
+        dilation=2,
+        upsample=False,
+        batch_norm=input_scale != 1,
     )
+    draw = np.random.default_rng(0).uniform
+    for layer in at_stride.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([draw(0.5, 2, w.shape) for w in layer.get_weights()])
     model = at_input_size(at_stride, input_scale)
     # The logits of a fresh network hardly vary: standardize them.
     logits = np.asarray(model(picture(65, 81).astype(np.float32), training=False))
@@ -107,7 +108,7 @@ def test_endpoints_agree_with_keras(
     floats = tf.constant(images, tf.float32)
     assert_answers(endpoints["serving_default"](images=floats), model, images)
     assert_answers(endpoints["uint8"](images=tf.constant(images)), model, images)
-    files = tf.constant([file_of(images[0], "PNG")])
+    files = tf.constant([encoded(images[0], "PNG")])
     assert_answers(endpoints["encoded"](encoded=files), model, images)
 
 
@@ -115,7 +116,7 @@ def test_endpoints_take_batches(model: keras.Model, loaded: Any) -> None:
     images = np.concatenate([picture(17, 23, seed) for seed in range(3)])
     endpoints = loaded.signatures
     assert_answers(endpoints["uint8"](images=tf.constant(images)), model, images)
-    files = tf.constant([file_of(image, "PNG") for image in images])
+    files = tf.constant([encoded(image, "PNG") for image in images])
     assert_answers(endpoints["encoded"](encoded=files), model, images)
 
 
@@ -123,13 +124,13 @@ def test_encoded_takes_jpeg_grey_and_transparent_images(
     model: keras.Model, loaded: Any
 ) -> None:
     image = picture(17, 23)[0]
-    jpeg = file_of(image, "JPEG")
+    jpeg = encoded(image, "JPEG")
     grey = np.repeat(image[..., :1], 3, axis=-1)
     transparent = np.dstack([image, image[..., 0]])
     for content, colours in [
         (jpeg, tf.io.decode_jpeg(jpeg, channels=3).numpy()),
-        (file_of(image[..., 0], "PNG"), grey),
-        (file_of(transparent, "PNG"), image),
+        (encoded(image[..., 0], "PNG"), grey),
+        (encoded(transparent, "PNG"), image),
     ]:
         outputs = loaded.signatures["encoded"](encoded=tf.constant([content]))
         assert_answers(outputs, model, colours[np.newaxis])
@@ -143,7 +144,7 @@ def test_encoded_takes_jpeg_grey_and_transparent_images(
         [png_bomb(13_400, 13_400, 1, whole=True)],
         [png_bomb(2**31 - 1, 2**31 - 1, 3, whole=False)],
         [gif_bomb(3000, 3000, 1000)],
-        [file_of(picture(*size)[0], "PNG") for size in SIZES[:2]],
+        [encoded(picture(*size)[0], "PNG") for size in SIZES[:2]],
     ],
 )
 def test_encoded_refuses_other_files_large_ones_and_two_sizes(
@@ -168,30 +169,10 @@ def test_probabilities_are_float32_under_half_precision(tmp_path: Path) -> None:
 
 
 def test_weights_are_constants(loaded: Any) -> None:
-    # TensorFlow folds nothing into the kernels of variables.
+    # TensorFlow folds nothing into the kernels of variables, and servers, which restore
+    # them in another way than `tf.saved_model.load`, have none to restore.
     for endpoint in loaded.signatures.values():
         assert not endpoint.graph.variables
-
-
-def test_normalised_nets_answer_alike(tmp_path: Path) -> None:
-    model = keras.Sequential(
-        [
-            keras.Input((None, None, 3)),
-            keras.layers.Conv2D(8, 3, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.Conv2D(CLASSES, 1),
-        ]
-    )
-    draw = np.random.default_rng(0).uniform
-    normalisation = model.layers[1]
-    normalisation.set_weights([draw(0.5, 2, 8) for _ in normalisation.weights])
-    folder = export(model, tmp_path)
-    # Loaded on its own: an endpoint lives as long as the loaded object.
-    loaded = tf.saved_model.load(str(folder))
-    images = picture(17, 23)
-    outputs = loaded.signatures["uint8"](images=tf.constant(images))
-    assert_answers(outputs, model, images)
 
 
 # --- Without this package ---
@@ -241,52 +222,6 @@ def test_loads_without_this_package(
         assert set(masks) == set(pictures)
         for name, images in pictures.items():
             np.testing.assert_array_equal(masks[name], expected(model, images)[0])
-
-
-def saved_model_cli(*arguments: str) -> str:
-    command = Path(sys.executable).with_name("saved_model_cli")
-    result = subprocess.run(
-        [str(command), *arguments], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-@pytest.mark.parametrize("model", SCALES[:1], indirect=True)
-def test_saved_model_cli_shows_the_endpoints(exported: Path) -> None:
-    shown = saved_model_cli("show", "--dir", str(exported), "--all")
-    for name, given, dtype in [
-        ("serving_default", "images", "DT_FLOAT"),
-        ("uint8", "images", "DT_UINT8"),
-        ("encoded", "encoded", "DT_STRING"),
-    ]:
-        _, _, rest = shown.partition(f"signature_def['{name}']:")
-        signature, _, _ = rest.partition("Method name")
-        inputs, _, outputs = signature.partition("output(s)")
-        assert f"inputs['{given}']" in inputs
-        assert dtype in inputs
-        assert "outputs['mask']" in outputs
-        assert "outputs['probabilities']" in outputs
-
-
-@pytest.mark.parametrize("model", SCALES[1:], indirect=True)
-def test_saved_model_cli_runs_it(
-    model: keras.Model, exported: Path, tmp_path: Path
-) -> None:
-    # It restores variables as servers do, by the graph's own restore operation:
-    # tf.saved_model.load takes another way.
-    images = picture(17, 23)
-    np.save(tmp_path / "images.npy", images)
-    saved_model_cli(
-        *("run", "--dir", str(exported), "--tag_set", "serve"),
-        *("--signature_def", "uint8", "--outdir", str(tmp_path)),
-        *("--inputs", f"images={tmp_path / 'images.npy'}"),
-    )
-    masks, probabilities = expected(model, images)
-    np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), masks)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "probabilities.npy"), probabilities, atol=1e-5
-    )
 
 
 # --- Folders ---

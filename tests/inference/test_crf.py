@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Callable
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
-from tf_levelset.inference import crf as crf_module
 from tf_levelset.inference.crf import PRESETS, SMALLEST_PROBABILITY, DenseCRF, refined
 
 needs_library = pytest.mark.skipif(
@@ -28,8 +25,6 @@ needs_library = pytest.mark.skipif(
 
 HEIGHT, WIDTH = SIZE = (13, 18)
 """Not square, so that transposed axes fail."""
-
-Crf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 # --- The oracle ---
@@ -156,27 +151,14 @@ WEAK = DenseCRF(
     bilateral_rgb=20.0,
 )
 # Over 12 sets of 16 images, the lattice's mean deviation was 0.054 to 0.061. That of
-# the smallest mistake below (a weight 20 % too small) was at least 0.088.
+# the smallest mistake tried (a weight 20 % too small) was at least 0.088; others were a
+# standard deviation off by √2, one iteration, turned axes, and other normalisations.
 BOUND = 0.07
 
 
 def logits(probabilities: np.ndarray) -> np.ndarray:
     scores = np.log(probabilities.astype(np.float64))
     return scores - scores.mean(-1, keepdims=True)
-
-
-def deviation(candidate: Crf, crf: DenseCRF, size: tuple[int, int] = SIZE) -> float:
-    """Relative error of a CRF's changes to the logits, the mean over 16 images."""
-    errors = []
-    for seed in range(16):
-        image, probabilities = case(seed, contrast=crf.bilateral_rgb, size=size)
-        before = logits(probabilities)
-        change = (
-            logits(mean_field(crf, probabilities, exact_kernels(crf, image))) - before
-        )
-        ours = logits(candidate(image, probabilities)) - before
-        errors.append(np.linalg.norm(ours - change) / np.linalg.norm(change))
-    return float(np.mean(errors))
 
 
 @needs_library
@@ -186,67 +168,16 @@ def test_follows_the_brute_force_mean_field(
     iterations: int, size: tuple[int, int]
 ) -> None:
     crf = dataclasses.replace(WEAK, iterations=iterations)
-    assert deviation(crf, crf, size) < BOUND
-
-
-def on_transposed_axes(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    turned = probabilities.reshape(WIDTH, HEIGHT, -1)
-    turned = WEAK(image.reshape(WIDTH, HEIGHT, 3), turned)
-    return turned.reshape(probabilities.shape)
-
-
-def without_the_pixel_itself(
-    image: np.ndarray, probabilities: np.ndarray
-) -> np.ndarray:
-    kernels = [kernel.copy() for kernel in exact_kernels(WEAK, image)]
-    for kernel in kernels:
-        np.fill_diagonal(kernel, 0)
-    return mean_field(WEAK, probabilities, (kernels[0], kernels[1]))
-
-
-MISTAKES: dict[str, Crf] = {
-    **{
-        f"{name} × {factor:.2f}": dataclasses.replace(
-            WEAK, **{name: factor * getattr(WEAK, name)}
-        )
-        for name, factors in {
-            "gaussian_weight": (0, 0.8, 1.2),
-            "bilateral_weight": (0, 0.8, 1.2),
-            "gaussian_xy": (0.5**0.5, 2**0.5),
-            "bilateral_xy": (0.5**0.5, 2**0.5),
-            "bilateral_rgb": (0.5**0.5, 2**0.5),
-        }.items()
-        for factor in factors
-    },
-    "one iteration": dataclasses.replace(WEAK, iterations=1),
-    "transposed axes": on_transposed_axes,
-    "mirrored image": lambda image, p: WEAK(image[:, ::-1], p),
-    "classes reversed": lambda image, p: WEAK(image, p)[..., ::-1],
-    "without the pixel itself": without_the_pixel_itself,
-    "nothing done": lambda image, p: p,
-}
-
-
-@needs_library
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_bound_detects_mistakes(mistake: str) -> None:
-    assert deviation(MISTAKES[mistake], WEAK) > BOUND + 0.01
-
-
-@needs_library
-@pytest.mark.parametrize(
-    "name", ["NORMALIZE_BEFORE", "NORMALIZE_AFTER", "NO_NORMALIZATION"]
-)
-def test_the_bound_detects_other_normalisations(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pydensecrf import densecrf
-
-    other = SimpleNamespace(
-        DenseCRF2D=densecrf.DenseCRF2D, NORMALIZE_SYMMETRIC=getattr(densecrf, name)
-    )
-    monkeypatch.setattr(crf_module, "require_library", lambda: other)
-    assert deviation(WEAK, WEAK) > BOUND + 0.01
+    errors = []
+    for seed in range(16):
+        image, probabilities = case(seed, contrast=crf.bilateral_rgb, size=size)
+        before = logits(probabilities)
+        exact = mean_field(crf, probabilities, exact_kernels(crf, image))
+        change = logits(exact) - before
+        ours = logits(crf(image, probabilities)) - before
+        # The relative error of the changes to the logits.
+        errors.append(np.linalg.norm(ours - change) / np.linalg.norm(change))
+    assert np.mean(errors) < BOUND
 
 
 @needs_library

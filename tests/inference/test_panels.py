@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_up_samples import source_of
 from PIL import Image
 
 from tf_levelset.datasets import Source
@@ -29,16 +30,11 @@ def test_classes_have_their_colours_and_void_is_black(dtype: Any) -> None:
     assert picture.dtype == np.uint8
     assert picture[0].tolist() == [list(colour) for colour in PALETTE]
     assert picture[1].tolist() == [BLACK, BLACK, list(PALETTE[0])]
-
-
-def test_negative_labels_are_void() -> None:
-    assert colourize(np.array([[-1]]), np.array(PALETTE)).tolist() == [[BLACK]]
-
-
-def test_256_classes_leave_no_byte_for_void() -> None:
+    assert colourize(np.array([[-1]]), PALETTE).tolist() == [[BLACK]]
+    # 256 classes leave no byte for void.
     palette = np.stack([np.arange(256)] * 3, axis=-1)
-    labels = np.array([[0, 7, 255]], np.uint8)
-    assert colourize(labels, palette)[0, :, 0].tolist() == [0, 7, 255]
+    of_256 = colourize(np.array([[0, 7, 255]], np.uint8), palette)
+    assert of_256[0, :, 0].tolist() == [0, 7, 255]
 
 
 def test_difference_says_who_is_right() -> None:
@@ -58,31 +54,19 @@ def test_difference_says_who_is_right() -> None:
     assert len(set(grey.tolist())) == 1
     assert 0 < grey[0] < 255
     assert picture[0, 5].tolist() == BLACK
-
-
-def test_void_is_void_where_a_prediction_says_so_too() -> None:
-    labels, void = np.array([[VOID]]), np.array([[VOID]])
-    assert difference(labels, void, np.array([[0]]), VOID).tolist() == [[BLACK]]
+    # Also where a prediction says so.
+    void = np.array([[VOID]])
+    assert difference(void, void, np.array([[0]]), VOID).tolist() == [[BLACK]]
 
 
 # --- Panels ---
 
 
-def source(count: int, size: tuple[int, int] = (6, 12)) -> Source:
+def source(count: int) -> Source:
     """Image i is all (i, i, i), its labels all class i % 3."""
-
-    def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        value = tf.cast(index, tf.uint8)
-        return tf.fill((*size, 3), value), tf.fill(size, value % 3)
-
-    return Source(
-        name="made/val",
-        class_names=("a", "b", "c"),
-        palette=PALETTE,
-        num_samples=count,
-        load=load,
-        sample_names=tuple(map(str, range(count))),
-    )
+    pixels = np.zeros((6, 12), np.uint8)
+    pairs = [(np.dstack([pixels + i] * 3), pixels + i % 3) for i in range(count)]
+    return source_of(pairs, "abc", palette=PALETTE)
 
 
 def always(label: int) -> Any:
@@ -129,13 +113,9 @@ def test_panels_show_image_truth_predictions_and_difference() -> None:
     ("samples", "chosen"),
     [(1, [0]), (2, [0, 8]), (3, [0, 4, 8]), (99, list(range(9)))],
 )
-def test_panels_take_images_evenly_spread(samples: int, chosen: list[int]) -> None:
-    picture = panel(source(9), {}, samples, width=24)
-    colours = cells(picture, len(chosen), 2, (12, 24))
-    assert [row[0][0] for row in colours] == chosen
-
-
-def test_panels_read_no_other_images() -> None:
+def test_panels_read_images_evenly_spread_and_no_others(
+    samples: int, chosen: list[int]
+) -> None:
     seen: list[int] = []
     plain = source(9)
 
@@ -147,18 +127,16 @@ def test_panels_read_no_other_images() -> None:
         return plain.load(tf.numpy_function(note, [index], tf.int64))
 
     noted = Source(**{**vars(plain), "load": load})
-    panel(noted, {}, samples=3, width=24)
-    assert sorted(seen) == [0, 4, 8]
+    picture = panel(noted, {}, samples, width=24)
+    colours = cells(picture, len(chosen), 2, (12, 24))
+    assert [row[0][0] for row in colours] == chosen
+    assert sorted(seen) == chosen
 
 
 def test_labels_never_mix_in_shrinking() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, (40, 60)).astype(np.uint8)
-
-    def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.zeros((40, 60, 3), tf.uint8), tf.constant(labels)
-
-    picture = panel(Source(**{**vars(source(1)), "load": load}), {}, 1, width=24)
+    labels = np.random.default_rng(0).integers(0, 3, (40, 60), np.uint8)
+    pairs = [(np.zeros((40, 60, 3), np.uint8), labels)]
+    picture = panel(source_of(pairs, "abc", palette=PALETTE), {}, 1, width=24)
     truth = picture[HEADER : HEADER + 16, 24 + GAP :]
     assert set(map(tuple, truth.reshape(-1, 3).tolist())) == set(PALETTE)
 

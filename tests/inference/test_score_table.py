@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tf_levelset.inference.score_table import report_rows, table
 
 
@@ -16,11 +14,6 @@ def test_table_is_aligned_markdown() -> None:
         "| ce          | –    |\n"
         "| ls and more | 1.00 |\n"
     )
-
-
-def test_rows_of_tables_have_one_length() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        table([("loss", "mIoU"), ("ce",)])
 
 
 def test_report_rows() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_levelset.inference.tiling import Tiling, bands, ramp, starts
+from tf_levelset.inference.tiling import Tiling, bands, starts
 
 
 def by_colour(image: np.ndarray) -> np.ndarray:
@@ -59,6 +59,10 @@ def test_what_depends_on_the_pixel_alone_is_the_same(
     found = whole(by_colour, image, Tiling(tile_height, tile_width, overlap))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, by_colour(image), atol=1e-6)
+    # Without tiles the image is seen at once.
+    ((top, band),) = bands(by_colour, image, None)
+    assert top == 0
+    np.testing.assert_array_equal(band, by_colour(image))
 
 
 def test_overlaps_are_blended_by_the_distance_from_the_edge() -> None:
@@ -85,19 +89,7 @@ def test_a_row_of_tiles_is_held_and_no_more() -> None:
     assert max(held) <= 10 * 30 * 2 * 4
 
 
-def test_an_image_is_seen_at_once_without_tiles() -> None:
-    image = np.zeros((5, 6, 3), np.uint8)
-    ((top, band),) = bands(by_colour, image, None)
-    assert top == 0
-    np.testing.assert_array_equal(band, by_colour(image))
-
-
 @pytest.mark.parametrize("tiling", [(0, 5, 0), (5, 5, 3), (5, 5, -1)])
 def test_bad_tilings_raise(tiling: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="Expected"):
         Tiling(*tiling)
-
-
-def test_ramps_are_symmetric() -> None:
-    np.testing.assert_allclose(ramp(6, 2), [1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3])
-    np.testing.assert_allclose(ramp(3, 0), 1)

@@ -116,14 +116,3 @@ def test_saved_model_loads_without_custom_objects(tmp_path: Path) -> None:
     assert types == [*LOSSES, LossSum]
     after = loaded.evaluate(images, labels, verbose=0)
     np.testing.assert_allclose(after, before, rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(3,), (3, 6, 7)])
-def test_fit_with_sample_weights(shape: tuple[int, ...]) -> None:
-    labels, _ = batch(void=0)
-    images = np.random.default_rng(0).normal(size=(3, 6, 7, 3)).astype(np.float32)
-    model = keras.Sequential([keras.Input((6, 7, 3)), keras.layers.Conv2D(CLASSES, 1)])
-    model.compile("sgd", CrossEntropyLevelSetLoss(from_logits=True))
-    weight = np.ones(shape, np.float32)
-    history = model.fit(images, labels, sample_weight=weight, epochs=2, verbose=0)
-    assert history.history["loss"][1] < history.history["loss"][0]

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metric_tester import VOID, camvid_pair, random_image
+from metric_tester import VOID, random_image
 
 from tf_levelset import SmallObjectRecall
-from tf_levelset.metrics import small_objects
 from tf_levelset.metrics.small_objects import small_object_counts
-
-
-def test_docstring_examples() -> None:
-    found = doctest.testmod(small_objects)
-    assert found.attempted > 7
-    assert found.failed == 0
 
 
 @settings(max_examples=25, deadline=None, database=None)
@@ -79,11 +70,3 @@ def test_averages_of_recalls(average: str, expected: float) -> None:
     assert float(metric.result()) == expected
     assert metric.scores()[f"{average}_recall"] == expected
     assert metric.per_class() == {"0": 0.5, "1": None, "2": 1.0}
-
-
-def test_camvid_labels() -> None:
-    labels, predictions = camvid_pair()
-    np.testing.assert_array_equal(
-        small_object_counts(labels, predictions, 11, 11),
-        oracles.small_objects(labels, predictions, 11, 0.005),
-    )
