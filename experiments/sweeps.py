@@ -1,8 +1,8 @@
 """The sweeps, as plain data: `python -m experiments run NAME` runs one.
 
 All of them train narrow networks on CamVid at 160×120. The results of further sweeps
-lie in `results` too: earlier looks at forms of the energy, and runs on accelerators.
-Their rows say what was trained.
+are in `results` too: other networks, Heaviside functions and forms of the energy, and
+trainings on accelerators. Their rows say what was trained.
 """
 
 from __future__ import annotations
@@ -28,20 +28,6 @@ FEWER_SEEDS = range(5)
 
 HELD_OUT = ("0006R0", "0016E5")
 """CamVid's sequences that are held out of training."""
-
-FEWEST_IMAGES = "0016E5"
-"""Held out, this sequence leaves the fewest images to train on, 163, and the losses
-differ most. It was chosen for the smaller sweeps when the results of "held_out" were
-known."""
-
-NETWORKS = (
-    "fcn32s_resnet101",
-    "fcn16s_resnet101",
-    "fcn8s_resnet101",
-    "deeplab_msc_largefov",
-    "deeplab_resnet101",
-)
-"""The networks of Table 1 beside the main one."""
 
 SIZE = (120, 160)
 """Height and width that the networks see: a third of CamVid's."""
@@ -231,77 +217,6 @@ def held_out() -> list[Trial]:
     return [trial for fold in HELD_OUT for trial in chosen(CHOSEN, fold, FEWER_SEEDS)]
 
 
-def from_scratch() -> list[Trial]:
-    """The headline without a start. Cross-entropy's trainings are the starts."""
-    return [
-        Trial(name, of_pair(with_loss(SCRATCH, CHOSEN[name][0]), OFFICIAL, seed))
-        for seed in SEEDS
-        for name in HEADLINE[1:]
-    ]
-
-
-def network_recipe(model: str) -> Recipe:
-    """`SCRATCH` with another network of Table 1, narrow enough for two cores.
-
-    A multi-scale network takes its loss at its own output stride.
-    """
-    if model.startswith("fcn"):
-        like = RECIPES["camvid-fcn8s_resnet101"]
-    elif model == "deeplab_resnet101":
-        like = RECIPES["camvid-deeplab_resnet101"]
-    else:
-        like = SCRATCH
-    return dataclasses.replace(
-        SCRATCH,
-        model=model,
-        model_options=like.model_options,
-        learning_rate=like.learning_rate,
-        loss_stride=8 if "msc" in model else 1,
-    )
-
-
-def networks() -> list[Trial]:
-    """Table 1: the headline on the other networks; the CRF in the first pair only."""
-    return [
-        dataclasses.replace(
-            trial,
-            configuration=f"{model}.{trial.configuration}",
-            crf="vgg_5" if trial.recipe.seed == FEWER_SEEDS[0] else None,
-        )
-        for model in NETWORKS
-        for trial in chosen(HEADLINE, FEWEST_IMAGES, FEWER_SEEDS, network_recipe(model))
-    ]
-
-
-def heavisides() -> list[Trial]:
-    """Figure 5: the paper's loss with each Heaviside function."""
-    losses = {
-        "ce": CROSS_ENTROPY,
-        "hf": level_set(2.8, heaviside="hf"),
-        "mahf": level_set(2.8),
-        "ahf-1_20": level_set(2.8, heaviside="ahf", epsilon=1 / 20),
-        "ahf-20": level_set(2.8, heaviside="ahf", epsilon=20.0),
-    }
-    return fine_tuned(FEWEST_IMAGES, FEWER_SEEDS, losses)
-
-
-def sensitivity() -> list[Trial]:
-    """Weights and widths of the paper's and of the chosen form, from one start."""
-    losses = {
-        f"plain,{weight:g},{epsilon:g}": level_set(weight, epsilon=epsilon)
-        for weight in (0.7, 2.8, 10.0)
-        for epsilon in (0.0125, 0.05, 0.2)
-    }
-    losses |= {
-        f"balanced,{weight:g},{epsilon:g}": level_set(
-            weight, "balanced", heaviside="logit", epsilon=epsilon
-        )
-        for weight in (3.0, 6.0, 12.0)
-        for epsilon in (0.25, 1.0)
-    }
-    return fine_tuned(FEWEST_IMAGES, FEWER_SEEDS[:1], losses)
-
-
 def starts() -> list[Trial]:
     """Cross-entropy from scratch; other sweeps run the further starts they need."""
     return [
@@ -311,10 +226,6 @@ def starts() -> list[Trial]:
 
 
 SWEEPS: dict[str, Callable[[], list[Trial]]] = {
-    function.__name__: function
-    for function in (
-        *(starts, tuning, official, held_out, from_scratch),
-        *(networks, heavisides, sensitivity),
-    )
+    function.__name__: function for function in (*(starts, tuning, official, held_out),)
 }
 """For each name, the function that makes the sweep's trials."""

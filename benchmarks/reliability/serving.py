@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import http.client
 import math
 import os
@@ -24,10 +23,8 @@ import random
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +43,6 @@ from benchmarks.reliability.serving_requests import (
     MAX_PIXELS,
     MODEL,
     NAME,
-    SIZES,
     malformed_requests,
     small_net,
     sound_requests,
@@ -59,12 +55,8 @@ ENDED = (0, -signal.SIGTERM)
 """Codes that the server may end with: Uvicorn raises the signal again when all requests
 have been answered."""
 
-PEAK_MIB, GROWTH_MIB = 2048, 64
-"""Bounds of the server's memory, and of how much larger its median may be in the last
-third of the trial than in the first."""
-
-GROWTH_SAMPLES = 180
-"""Of memory, one a second. In a shorter trial the first large images make it grow."""
+PEAK_MIB = 2048
+"""Bound of the server's memory."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -77,31 +69,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Serves, asks and replaces versions; returns the findings."""
-    before = os.getloadavg()
-    return {
-        "minutes": options.minutes,
-        "clients": options.clients,
-        "seed": options.seed,
-        **trial(scratch, options),
-        "server": {name: metadata.version(name) for name in ("starlette", "uvicorn")},
-        "processors_allowed": len(os.sched_getaffinity(0)),
-        "load_average": {"before": before, "after": os.getloadavg()},
-    }
-
-
-def holds(found: Mapping[str, Any]) -> bool:
-    """Tells whether there were no faults."""
-    return not found["faults"]
-
-
-def trial(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Runs the trial; returns what was counted and the faults."""
     models = exported(scratch / "models")
-    folder, pipe, log = scratch / "served", scratch / "pipe.png", scratch / "log"
-    os.mkfifo(pipe)
+    folder, log = scratch / "served", scratch / "log"
     publish(folder, 1, models)
     sound = sound_requests([net for net, _ in models], options.seed)
-    refused = malformed_requests(pipe)
+    refused = malformed_requests()
     with served(folder, log) as (process, address):
         clients = [
             Client(address, random.Random(f"{options.seed},{index}"), sound, refused)
@@ -113,30 +85,33 @@ def trial(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
             memory = watch(process.pid, versions, 60 * options.minutes)
             wait_for_version(clients, max(versions.times))
         seconds = time.perf_counter() - began
-        crashed, opened = process.poll() is not None, is_read(pipe)
+        crashed = process.poll() is not None
         process.send_signal(signal.SIGTERM)
         code = process.wait(PATIENCE)
     answers = [answer for client in clients for answer in client.answers]
-    tracebacks = text_of(log).count("Traceback")
-    taken, used = taken_up(answers, versions.times), in_thirds(memory)
     others = {
         "the server ended": crashed,
-        "the pipe of a request's path was opened": opened,
-        "a traceback in the server's log": tracebacks,
+        "a traceback in the server's log": "Traceback" in text_of(log),
         f"the server ended with code {code}": code not in ENDED,
+        f"memory: peak of {max(memory)} MiB": max(memory) > PEAK_MIB,
     }
-    faults = faults_of(answers, versions.times) + late_versions(taken)
-    faults += memory_faults(used) + [text for text, is_so in others.items() if is_so]
+    faults = faults_of(answers, versions.times)
+    faults += late_versions(answers, versions.times)
+    faults += [text for text, is_so in others.items() if is_so]
     return {
+        "minutes": options.minutes,
+        "clients": options.clients,
         **counts(answers, seconds),
-        "versions": taken,
+        "versions": len(versions.times),
         "damaged_versions": len(versions.damaged),
-        "memory_mib": used,
-        "tracebacks": tracebacks,
-        "exit_code": code,
+        "peak_memory_mib": max(memory),
         "faults": faults[:100],
-        "num_faults": len(faults),
     }
+
+
+def holds(found: Mapping[str, Any]) -> bool:
+    """Tells whether there were no faults."""
+    return not found["faults"]
 
 
 # --- Nets and versions ---
@@ -254,59 +229,26 @@ def watch(pid: int, versions: Published, seconds: float) -> list[float]:
     return found
 
 
-def is_read(pipe: Path) -> bool:
-    """Tells whether a process has opened a named pipe to read it."""
-    try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return False
-        raise
-    return True
-
-
 # --- Findings ---
 
 
 def counts(answers: Sequence[Answer], seconds: float) -> dict[str, Any]:
-    """Returns numbers of requests and how long they took."""
+    """Returns numbers of requests and how long the masks took."""
     sound = [answer for answer in answers if answer.size is not None]
     right = [answer for answer in sound if not answer.fault]
     malformed = [answer for answer in answers if answer.size is None]
-    refused: dict[str, Counter[str]] = {}
-    for answer in malformed:
-        refused.setdefault(answer.kind, Counter())[str(answer.code)] += 1
-    times: dict[str, list[int]] = {size: [] for size in SIZES}
-    for answer in right:
-        milliseconds = math.ceil(1000 * (answer.ended - answer.began))
-        times[str(answer.size)].append(milliseconds)
-    pixels = sum(answer.pixels for answer in right)
+    times = [answer.ended - answer.began for answer in right]
     return {
-        "requests": len(answers),
         "masks_asked_for": len(sound),
-        "masks_right": len(right),
         "failed_or_wrong": len(sound) - len(right),
+        "pixels": sum(answer.pixels for answer in right),
+        "undecided_pixels_that_differ": sum(answer.differing for answer in right),
         "malformed": len(malformed),
         "malformed_not_refused_well": sum(bool(answer.fault) for answer in malformed),
-        "by_kind": dict(Counter(answer.kind for answer in sound)),
-        "pixels": pixels,
-        "undecided_pixels_that_differ": sum(answer.differing for answer in right),
         "masks_a_second": round(len(right) / seconds, 2),
-        "megapixels_a_second": round(pixels / seconds / 1e6, 3),
-        "latency_ms": {size: percentiles(values) for size, values in times.items()},
-        "refused": {kind: dict(codes) for kind, codes in sorted(refused.items())},
+        "seconds_p50": round(float(np.quantile(times, 0.5)), 3) if times else None,
+        "seconds_p99": round(float(np.quantile(times, 0.99)), 3) if times else None,
     }
-
-
-def percentiles(milliseconds: Sequence[int]) -> dict[str, int]:
-    """Returns the number of times, and what 50, 95 and 99 % of them do not exceed."""
-    if not milliseconds:
-        return {"count": 0}
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    found = {"count": len(milliseconds)}
-    for name, share in shares.items():
-        found[name] = int(np.quantile(milliseconds, share, method="inverted_cdf"))
-    return found
 
 
 def faults_of(answers: Sequence[Answer], published: Mapping[int, float]) -> list[str]:
@@ -328,46 +270,14 @@ def faults_of(answers: Sequence[Answer], published: Mapping[int, float]) -> list
     return faults
 
 
-def taken_up(
+def late_versions(
     answers: Sequence[Answer], published: Mapping[int, float]
-) -> dict[str, dict[str, Any]]:
-    """Returns the masks of each version, and after how many seconds its first came."""
-    found = {}
+) -> list[str]:
+    """Returns the faults of versions that answered late or never."""
+    faults = []
     for number, at in published.items():
         ends = [answer.ended for answer in answers if answer.version == number]
-        first = round(min(ends) - at, 2) if ends else None
-        found[str(number)] = {"masks": len(ends), "first_after_seconds": first}
-    return found
-
-
-def late_versions(versions: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns the faults of versions that answered late or never."""
-    first = {number: found["first_after_seconds"] for number, found in versions.items()}
-    return [
-        f"version {number} first answered after {seconds} s"
-        for number, seconds in first.items()
-        if seconds is None or seconds > TAKE_UP_SECONDS
-    ]
-
-
-def in_thirds(memory: Sequence[float]) -> dict[str, Any]:
-    """Returns the median of each third of a trial, the peak and the growth."""
-    thirds = [round(float(np.median(part)), 1) for part in np.array_split(memory, 3)]
-    return {
-        "samples": len(memory),
-        "thirds": thirds,
-        "growth": round(thirds[2] - thirds[0], 1),
-        "peak": max(memory),
-        "growth_bound": GROWTH_MIB if len(memory) >= GROWTH_SAMPLES else None,
-        "peak_bound": PEAK_MIB,
-    }
-
-
-def memory_faults(memory: Mapping[str, Any]) -> list[str]:
-    """Returns the bounds of memory that were exceeded."""
-    bounds = {name: memory[f"{name}_bound"] for name in ("growth", "peak")}
-    return [
-        f"memory: {name} of {memory[name]} MiB"
-        for name, bound in bounds.items()
-        if bound is not None and memory[name] > bound
-    ]
+        seconds = min(ends, default=math.inf) - at
+        if seconds > TAKE_UP_SECONDS:
+            faults.append(f"version {number} first answered after {seconds:.1f} s")
+    return faults
