@@ -97,7 +97,7 @@ def built(values: Any) -> Recipe:
     return recipe
 
 
-@examples(100)
+@examples(60)
 @given(st.sampled_from(sorted(RECIPES)), st.data())
 def test_a_changed_recipe_is_refused_or_taken_as_it_is(
     name: str, data: st.DataObject
@@ -108,7 +108,7 @@ def test_a_changed_recipe_is_refused_or_taken_as_it_is(
         assert Recipe.from_json(written).to_json() == written
 
 
-@examples(15)
+@examples(8)
 @given(st.data())
 def test_settings_are_refused_or_trained_with(data: st.DataObject) -> None:
     fields = RECIPES["synthetic"].to_json()
@@ -149,7 +149,7 @@ COMMANDS = (
 )
 
 
-@examples(60)
+@examples(30)
 @given(st.sampled_from(COMMANDS), st.sampled_from(sorted(RUN)), st.data())
 def test_a_damaged_file_of_a_run(
     command: Sequence[str], name: str, data: st.DataObject

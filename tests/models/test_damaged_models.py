@@ -62,13 +62,13 @@ def is_right(answer: Any) -> bool:
     )
 
 
-@examples(25)
+@examples(12)
 @given(st.deferred(lambda: damaged(saved().archive)))
 def test_a_damaged_archive(content: bytes) -> None:
     assert is_right(bounded_answer_of(answer_of_archive, content))
 
 
-@examples(20)
+@examples(10)
 @given(st.sampled_from([CONFIG, WEIGHTS]), st.data())
 def test_a_damaged_member_whose_checksum_is_right(
     name: str, data: st.DataObject
@@ -79,7 +79,7 @@ def test_a_damaged_member_whose_checksum_is_right(
     assert isinstance(answer, Refused) or np.isfinite(answer).all()
 
 
-@examples(15)
+@examples(8)
 @given(st.booleans(), st.data())
 def test_damaged_weights_to_start_from(whole: bool, data: st.DataObject) -> None:
     name = "model.keras" if whole else WEIGHTS
@@ -87,7 +87,7 @@ def test_damaged_weights_to_start_from(whole: bool, data: st.DataObject) -> None
     bounded_answer_of(start_from, name, data.draw(damaged(before)))
 
 
-@examples(20)
+@examples(10)
 @given(st.booleans(), st.data())
 def test_a_damaged_saved_model(sums: bool, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(saved().exported)))
@@ -114,7 +114,7 @@ def answer_of_images(contents: list[bytes]) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in answer.items()}
 
 
-@examples(30)
+@examples(15)
 @given(st.sampled_from(["PNG", "JPEG", "BMP", "GIF"]), st.data())
 def test_damaged_images_that_are_served(format: str, data: st.DataObject) -> None:
     content = encoded(PICTURE, format)
