@@ -1,7 +1,8 @@
-"""What is built and installed, and that it is inside our package alone."""
+"""What is built and installed, beside the packages of others."""
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -75,7 +76,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from an sdist that lies beside it."""
+    """A wheel, built from an sdist that lies beside it."""
     out = tmp_path_factory.mktemp("dist")
     # Without isolation, which would fetch setuptools.
     python("-m", "build", "--no-isolation", "--outdir", str(out), cwd=clone)
@@ -87,20 +88,19 @@ def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_clone_imports_from_its_root(clone: Path) -> None:
-    for name in ("models", "datasets"):
-        link = clone / "tf_levelset" / name
-        assert link.is_symlink()
-        assert Path(os.readlink(link)) == Path("..") / name
     code = (
         "import sys, tf_levelset.datasets, tf_levelset.models\n"
         "print(tf_levelset.datasets.__file__)\n"
         "print(tf_levelset.models.__file__)\n"
         "print(sorted({'models', 'datasets'} & set(sys.modules)))"
     )
-    datasets, models, plain = python("-c", code, cwd=clone, path=clone).splitlines()
-    assert Path(datasets) == clone / "tf_levelset" / "datasets" / "__init__.py"
-    assert Path(datasets).resolve() == (clone / "datasets" / "__init__.py").resolve()
-    assert Path(models).resolve() == (clone / "models" / "__init__.py").resolve()
+    *found, plain = python("-c", code, cwd=clone, path=clone).splitlines()
+    for name, file in zip(("datasets", "models"), found, strict=True):
+        link = clone / "tf_levelset" / name
+        assert link.is_symlink()
+        assert Path(os.readlink(link)) == Path("..") / name
+        assert Path(file) == link / "__init__.py"
+        assert Path(file).resolve() == (clone / name / "__init__.py").resolve()
     # A second name would be a second module, and register each Keras class twice.
     assert plain == "[]"
 
@@ -123,11 +123,13 @@ def test_wheel_holds_each_module_once_and_inside_our_package(
 ) -> None:
     with zipfile.ZipFile(wheel) as file:
         counts = Counter(file.namelist())
+        (entry_points,) = (n for n in counts if n.endswith("entry_points.txt"))
+        scripts = file.read(entry_points).decode()
     assert set(counts.values()) == {1}
     metadata = {name for name in counts if ".dist-info/" in name}
-    # Other projects have packages called `models` and `datasets`, too.
-    folders = {name.partition("/")[0] for name in set(counts) - metadata}
-    assert folders == {"tf_levelset"}
+    assert {name.partition("/")[0] for name in set(counts) - metadata} == {
+        "tf_levelset"
+    }
     assert {name for name in counts if name.endswith(".py")} == module_files(clone)
     # By name too: the expectation above is derived from the folders.
     assert {
@@ -137,24 +139,48 @@ def test_wheel_holds_each_module_once_and_inside_our_package(
         "tf_levelset/reporting/templates/report.html",
     } <= set(counts)
     assert any(name.endswith("/LICENSE") for name in metadata)
+    assert "tf-levelset = tf_levelset.commands.main:main" in scripts
 
 
-# --- An installation ---
+# --- Beside another project's `datasets` ---
 
 
-def test_an_installed_wheel_imports_and_starts(wheel: Path, tmp_path: Path) -> None:
+def test_lives_beside_a_package_called_datasets(
+    clone: Path, wheel: Path, tmp_path: Path
+) -> None:
     site = tmp_path / "site"
+    (site / "datasets").mkdir(parents=True)
+    theirs = {"__init__.py": "OWNER = 'another project'\n", "camvid.py": ""}
+    for name, content in theirs.items():
+        (site / "datasets" / name).write_text(content)
     python(
         *("-m", "pip", "install", "--no-deps", "--no-index", "--no-compile"),
         *("--target", str(site), str(wheel)),
         cwd=tmp_path,
     )
+    left = {path.name: path.read_text() for path in (site / "datasets").iterdir()}
+    assert left == theirs
+    (record,) = site.glob("tf_levelset-*.dist-info/RECORD")
+    with record.open(newline="") as file:
+        ours = {row[0] for row in csv.reader(file)}
+    assert module_files(clone) <= ours
+    # Whichever is installed first: no file of ours is where theirs are.
+    assert not [name for name in ours if name.startswith(("datasets/", "models/"))]
+    # pip --target would rather skip a folder than overwrite it: all must be there,
+    # but for the script, whose place is recorded as a prefix would have it.
+    for name in ours:
+        assert name.startswith("../") or (site / name).is_file(), name
+
     code = (
-        "from tf_levelset import datasets\n"
-        "print(datasets.list_datasets(), datasets.__file__)"
+        "import datasets, datasets.camvid, tf_levelset.datasets as ours\n"
+        "print(datasets.OWNER, datasets.__file__)\n"
+        "print(ours.list_datasets(), ours.__file__)"
     )
-    printed = python("-c", code, cwd=tmp_path, path=site).strip()
-    assert printed.endswith(str(site / "tf_levelset" / "datasets" / "__init__.py"))
-    assert "camvid" in printed
+    other, own = python("-c", code, cwd=tmp_path, path=site).splitlines()
+    assert other == f"another project {site / 'datasets' / '__init__.py'}"
+    assert own.endswith(str(site / "tf_levelset" / "datasets" / "__init__.py"))
+    assert "camvid" in own
+
     helped = run(str(site / "bin" / "tf-levelset"), "--help", cwd=tmp_path, path=site)
     assert "train" in helped
+    assert "export" in helped

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -72,36 +70,3 @@ def test_other_threads_change_no_handler() -> None:
     thread.start()
     thread.join()
     assert during == before == handlers()
-
-
-LOOP = """
-import runpy, sys, time
-
-Interrupts = runpy.run_path(sys.argv[1])["Interrupts"]
-with Interrupts() as interrupts:
-    for step in range(100):
-        print("step", step, flush=True)
-        time.sleep(1)
-        print("finished", step, flush=True)
-        interrupts.raise_if_requested()
-"""
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_process_finishes_its_step(number: int) -> None:
-    # Runs the file itself: importing the package would take TensorFlow's seconds.
-    path = sys.modules[Interrupts.__module__].__file__
-    assert path is not None
-    process = subprocess.Popen(
-        [sys.executable, "-c", LOOP, path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "step 0\n"
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
-    assert output.splitlines()[-1] == "finished 0"
-    assert "KeyboardInterrupt" in errors
-    assert process.returncode != 0

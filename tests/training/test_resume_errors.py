@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import tensorflow as tf
 
 from tf_levelset import ExactResume, compat
 from tf_levelset.training import resume as resume_module
-from tf_levelset.training.checkpoints import Checkpoints
 
 
 def linear(optimizer: Any = "sgd", units: int = 1, **options: Any) -> keras.Model:
@@ -61,62 +61,43 @@ def test_models_that_cannot_be_resumed_raise(tmp_path: Path) -> None:
         resume_of(averaged, tmp_path)
 
 
-def test_steps_without_callbacks_raise(tmp_path: Path) -> None:
+def test_steps_that_are_not_counted_raise(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="steps_per_execution=1"):
         fit(resume_of(linear(steps_per_execution=3), tmp_path))
-
-
-def test_an_epoch_that_is_not_the_next_one_raises(tmp_path: Path) -> None:
     resume = resume_of(linear(), tmp_path)
+    span = {"initial_epoch": 1, "epochs": 2}
     with pytest.raises(ValueError, match=r"Expected epoch 0 .* epoch 1"):
         resume.model.fit(
-            np.ones((2, 2)),
-            np.ones((2, 1)),
-            initial_epoch=1,
-            epochs=2,
-            callbacks=[resume],
-            verbose=0,
+            np.ones((2, 2)), np.ones((2, 1)), callbacks=[resume], verbose=0, **span
         )
 
 
-def test_another_length_than_the_runs_raises(tmp_path: Path) -> None:
-    fit(resume_of(linear(), tmp_path))
+def test_a_run_can_be_made_longer_by_epochs_only(tmp_path: Path) -> None:
+    fit(resume_of(linear(), tmp_path, steps=3))
+    resume = fit(resume_of(linear(), tmp_path, steps=8))
+    assert [row["step"] for row in resume.history] == [3, 6, 8]
     with pytest.raises(ValueError, match=r"steps_per_epoch=3, with .* Received: 4"):
         resume_of(linear(), tmp_path, steps_per_epoch=4)
     with pytest.raises(ValueError, match=r"Expected steps=8, with .* Received: 9"):
         resume_of(linear(), tmp_path, steps=9)
 
 
-def test_a_run_can_be_made_longer_by_epochs(tmp_path: Path) -> None:
-    fit(resume_of(linear(), tmp_path, steps=3))
-    resume = fit(resume_of(linear(), tmp_path, steps=6))
-    assert [row["step"] for row in resume.history] == [3, 6]
-
-
 @pytest.mark.parametrize(
-    "other",
+    ("other", "step"),
     [
-        lambda: linear(units=2),
-        lambda: linear("adam"),
-        lambda: keras.Sequential([keras.Input((2,)), keras.layers.Activation("relu")]),
+        (lambda: linear(units=2), 8),
+        (lambda: linear("adam"), 8),
+        (lambda: linear(metrics=["mae"]), 5),  # inside an epoch
     ],
 )
-def test_the_checkpoints_of_another_model_raise(tmp_path: Path, other: Any) -> None:
-    fit(resume_of(linear(), tmp_path))
-    model = other()
-    if getattr(model, "optimizer", None) is None:
-        model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"another model, in .*step-8"):
-        resume_of(model, tmp_path)
-
-
-def test_other_metrics_inside_an_epoch_raise(tmp_path: Path) -> None:
-    resume = resume_of(linear(), tmp_path, seconds=0, keep=9)
-    fit(resume)
-    for step in (6, 7, 8):
-        (tmp_path / f"step-{step}.sha256").unlink()
-    with pytest.raises(ValueError, match=r"another model, in .*step-5"):
-        fit(resume_of(linear(metrics=["mae"]), tmp_path))
+def test_the_checkpoints_of_another_model_raise(
+    tmp_path: Path, other: Callable[[], keras.Model], step: int
+) -> None:
+    fit(resume_of(linear(), tmp_path, seconds=0, keep=9))
+    for later in range(step + 1, 9):
+        (tmp_path / f"step-{later}.sha256").unlink()
+    with pytest.raises(ValueError, match=rf"another model, in .*step-{step}"):
+        fit(resume_of(other(), tmp_path))
 
 
 def test_workers_that_see_other_checkpoints_raise(
@@ -125,22 +106,6 @@ def test_workers_that_see_other_checkpoints_raise(
     monkeypatch.setattr(resume_module, "all_the_same", lambda strategy, step: step != 0)
     with pytest.raises(ValueError, match=r"the same checkpoint.*Received: step 0"):
         resume_of(linear(), tmp_path)
-
-
-def test_a_full_disk_ends_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = tf.train.Checkpoint.write
-
-    def full(self: Any, path: str, *arguments: Any) -> Any:
-        if path.endswith("step-2"):
-            raise tf.errors.ResourceExhaustedError(None, None, "No space left")
-        return write(self, path, *arguments)
-
-    monkeypatch.setattr(tf.train.Checkpoint, "write", full)
-    with pytest.raises(OSError, match=r"step-2\. Received: No space left.*step 1 is"):
-        fit(resume_of(linear(), tmp_path, seconds=0))
-    assert Checkpoints(tmp_path).newest() == 1
 
 
 def test_errors_outside_of_steps_are_left_alone(tmp_path: Path) -> None:

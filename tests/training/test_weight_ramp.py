@@ -12,6 +12,8 @@ import tensorflow as tf
 from tf_levelset import CrossEntropyLevelSetLoss, compat
 from tf_levelset.training.weight_ramp import WeightRamp
 
+OPTIONS: dict[str, Any] = {"normalization": "mean", "from_logits": True}
+
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
@@ -25,43 +27,11 @@ def model() -> keras.Model:
 
 
 @pytest.mark.parametrize("heaviside", ["mahf", "ahf"])
-def test_a_variable_weighs_as_its_value_does(heaviside: str) -> None:
-    options: dict[str, Any] = {
-        "heaviside": heaviside,
-        "normalization": "mean",
-        "from_logits": True,
-    }
-    weight = tf.Variable(0.0, trainable=False)
-    loss = CrossEntropyLevelSetLoss(weight, **options)
-    images, labels = batch()
-    logits = tf.constant(images)
-
-    @tf.function
-    def value_and_gradient() -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            value = loss(labels, logits)
-        return value, tape.gradient(value, logits)
-
-    for number in (0.0, 0.5, 2.0):
-        weight.assign(number)
-        fixed = CrossEntropyLevelSetLoss(number, **options)
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            expected = fixed(labels, logits)
-        value, gradient = value_and_gradient()
-        np.testing.assert_allclose(value, expected, rtol=1e-6)
-        np.testing.assert_allclose(
-            gradient, tape.gradient(expected, logits), rtol=1e-4, atol=1e-7
-        )
-        assert loss.get_config()["level_set_weight"] == number
-
-
-def test_a_ramp_trains_as_a_loss_of_each_steps_weight() -> None:
+def test_a_ramp_trains_as_a_loss_of_each_steps_weight(heaviside: str) -> None:
     images, labels = batch()
     weight = tf.Variable(0.0, trainable=False)
     ramped = model()
-    options: dict[str, Any] = {"normalization": "mean", "from_logits": True}
+    options = {**OPTIONS, "heaviside": heaviside}
     ramped.compile(
         keras.optimizers.SGD(0.5), CrossEntropyLevelSetLoss(weight, **options)
     )
@@ -117,8 +87,7 @@ def variables() -> list[Any]:
 @pytest.mark.parametrize("weight", variables(), ids=lambda w: type(w).__name__)
 def test_a_ramp_goes_on_where_the_optimizer_is(weight: Any) -> None:
     trained = model()
-    options: dict[str, Any] = {"normalization": "mean", "from_logits": True}
-    loss = CrossEntropyLevelSetLoss(weight, **options)
+    loss = CrossEntropyLevelSetLoss(weight, **OPTIONS)
     trained.compile(keras.optimizers.SGD(0.1), loss)
     assert heard(trained, weight, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
     assert heard(trained, weight, 3) == pytest.approx([0.4, 0.5, 0.6])
@@ -128,19 +97,21 @@ def test_a_ramp_goes_on_where_the_optimizer_is(weight: Any) -> None:
     assert loss.get_config()["level_set_weight"] == 2.0
 
 
-def test_a_ramp_counts_the_steps_of_an_execution() -> None:
+@pytest.mark.parametrize(
+    ("mixed", "at_once", "expected"),
+    [(False, 4, [0, 0.4, 0.8, 1]), (True, 1, [0, 0.1, 0.2])],
+)
+def test_a_ramp_counts_steps_that_are_taken(
+    mixed: bool, at_once: int, expected: list[float]
+) -> None:
     weight, trained = tf.Variable(0.0, trainable=False), model()
-    loss = CrossEntropyLevelSetLoss(weight, normalization="mean", from_logits=True)
-    trained.compile(keras.optimizers.SGD(0.1), loss, steps_per_execution=4)
-    assert heard(trained, weight, 16) == pytest.approx([0, 0.4, 0.8, 1])
-
-
-def test_a_ramp_under_mixed_precision() -> None:
-    weight, trained = tf.Variable(0.0, trainable=False), model()
-    loss = CrossEntropyLevelSetLoss(weight, normalization="mean", from_logits=True)
-    optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.1))
-    trained.compile(optimizer, loss)
-    assert heard(trained, weight, 3) == pytest.approx([0, 0.1, 0.2])
+    optimizer: Any = keras.optimizers.SGD(0.1)
+    if mixed:
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+    loss = CrossEntropyLevelSetLoss(weight, **OPTIONS)
+    trained.compile(optimizer, loss, steps_per_execution=at_once)
+    steps = at_once * len(expected)
+    assert heard(trained, weight, steps) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
