@@ -6,17 +6,11 @@ things are timed in turn, one sample of each per round, and compared round by ro
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import ctypes
 import gc
-import importlib
-import json
 import os
 import platform
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -32,19 +26,12 @@ PACKAGES = (
     "keras",
     "numpy",
     "opencv-python",
-    "openvino",
     "onnxruntime",
     "tf2onnx",
     "pydensecrf2",
 )
 
 Samples = dict[str, list[float]]
-
-FREES_MEMORY = {"TF_ENABLE_ONEDNN_OPTS": "0"}
-"""The environment in which TensorFlow returns freed memory to the C library.
-
-With oneDNN it keeps a pool, which hides peaks from the system.
-"""
 
 
 def alternate(
@@ -54,7 +41,7 @@ def alternate(
 
     Args:
         cases: The functions to time, by name. They return None, or the seconds if they
-            took the time themselves, as a `Worker` does.
+            took the time themselves.
         rounds: Number of samples of each case.
         warmups: Number of rounds before, which do not count.
 
@@ -139,81 +126,6 @@ def ratio_target(
     return target(name, compared["median"], bound, **compared)
 
 
-class Worker:
-    """A process that repeats one piece of work when it is asked to.
-
-    It serves for work whose threads or memory would disturb the other cases.
-
-    Args:
-        factory: "module:function", such as "benchmarks.loss:step". The function
-            prepares the work and returns a function to be timed, which may return a
-            dictionary of further figures.
-        environment: Environment variables beside those of this process.
-        **arguments: Arguments of the factory, which must be JSON.
-
-    Raises:
-        RuntimeError: If the process ends early.
-    """
-
-    def __init__(
-        self,
-        factory: str,
-        environment: Mapping[str, str] | None = None,
-        **arguments: Any,
-    ) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.harness", factory],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-        )
-        self._factory = factory
-        self.details: dict[str, Any] = {}
-        try:
-            self._ask(json.dumps(arguments))
-        except BaseException:
-            self.close()
-            raise
-
-    def __call__(self) -> float:
-        """Does the work once and returns the seconds that it took."""
-        answer = self._ask("run")
-        self.details = answer.get("details") or {}
-        return float(answer["seconds"])
-
-    def peak_bytes(self) -> int:
-        """Does the work twice and returns how far the memory rose above its start."""
-        return int(self._ask("peak")["peak_bytes"])
-
-    def close(self) -> None:
-        """Ends the process."""
-        with self._process:  # closes its files and waits
-            pass
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _ask(self, line: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        # A process that has ended is noticed below, where it does not answer.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        for answer in self._process.stdout:
-            if answer.startswith(_MARK):
-                return dict(json.loads(answer.removeprefix(_MARK)))
-        raise RuntimeError(
-            f"Expected an answer of {self._factory}. Received: its end, with code "
-            f"{self._process.wait()}"
-        )
-
-
 def peak_memory(function: Callable[[], object]) -> int:
     """Returns the bytes that a call adds to this process at its peak (Linux).
 
@@ -267,37 +179,3 @@ def status_bytes(field: str) -> int:
     match = re.search(rf"{field}:\s+(\d+) kB", status)
     assert match is not None
     return int(match.group(1)) * 1024
-
-
-_MARK = "benchmark answer: "
-
-
-def _answer(values: Mapping[str, Any]) -> None:
-    print(_MARK + json.dumps(values), flush=True)
-
-
-def _serve(factory: str) -> None:
-    """Runs the process of a `Worker`: one line in, one line out."""
-    module, name = factory.split(":")
-    arguments = json.loads(sys.stdin.readline())
-    work = getattr(importlib.import_module(module), name)(**arguments)
-    _answer({"ready": True})
-    for line in sys.stdin:
-        if line.strip() == "peak":
-            _answer({"peak_bytes": peak_memory(work)})
-            continue
-        start = time.perf_counter()
-        details = work()
-        seconds = time.perf_counter() - start
-        _answer(
-            {
-                "seconds": seconds,
-                "details": details if isinstance(details, dict) else None,
-            }
-        )
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Serves a Worker.")
-    parser.add_argument("factory")
-    _serve(parser.parse_args().factory)

@@ -1,14 +1,13 @@
 """Seconds an image: the exported model over Keras and ONNX Runtime, and Table 4.
 
-Each runtime has a process of its own and two threads, and answers for the same image.
-Its answers are compared with Keras' before anything is timed.
+Each runtime has two threads and answers for the same image. Its answers are compared
+with Keras' before anything is timed.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ THREADS = 2
 LARGEST_DIFFERENCE = 1e-2
 """Largest difference of a probability from Keras' that counts as the same answer."""
 
-RUNTIMES = ("saved_model", "keras_predict", "onnx")
 MODELS: dict[str, tuple[tuple[int, int], int, dict[str, Any], int]] = {
     "full": ((321, 321), 21, {}, 8),
     "narrow": ((360, 480), 11, {"width": 0.25, "batch_norm": True, "dilation": 4}, 40),
@@ -51,7 +49,7 @@ def measure(quick: bool) -> dict[str, Any]:
             prepare(Path(folder), size, classes, options)
             samples = compare(Path(folder), rounds)
         result["sizes"][name] = f"{size[0]}×{size[1]} pixels, {classes} classes"
-        add(result, name, samples, "saved_model", RUNTIMES[1:])
+        add(result, name, samples, "saved_model", ("keras_predict", "onnx"))
     for network in ("deeplab_largefov",) if quick else table4_networks():
         samples = table4(network, 2 if quick else 4, quick)
         add(result, f"Table 4, {network}", samples, "with CRF-10", ("network",))
@@ -119,52 +117,31 @@ def compare(folder: Path, rounds: int) -> harness.Samples:
     Raises:
         ValueError: If a runtime answers differently.
     """
-    with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(
-                harness.Worker(
-                    "benchmarks.inference:runtime", name=name, folder=str(folder)
-                )
+    images = np.load(folder / "image.npy")
+    runtimes = {name: make(folder) for name, make in RUNTIMES.items()}
+    answers = {name: answer(images) for name, answer in runtimes.items()}
+    for name, probabilities in answers.items():
+        difference = float(np.abs(probabilities - answers["keras_predict"]).max())
+        if not difference < LARGEST_DIFFERENCE:
+            raise ValueError(
+                f"Expected {name} to answer as Keras does. Received: a probability "
+                f"that differs by {difference:.2g}"
             )
-            for name in RUNTIMES
-        }
-        expected = np.load(folder / "keras_predict.npy")
-        for name in RUNTIMES:
-            difference = float(np.abs(np.load(folder / f"{name}.npy") - expected).max())
-            if not difference < LARGEST_DIFFERENCE:
-                raise ValueError(
-                    f"Expected {name} to answer as Keras does. Received: a probability "
-                    f"that differs by {difference:.2g}"
-                )
-        return harness.alternate(workers, rounds)
 
+    def timed(answer: Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
+        def work() -> None:
+            answer(images)
 
-def runtime(name: str, folder: str) -> Callable[[], None]:
-    """Returns the function that a runtime's process times; writes its first answer."""
-    images = np.load(Path(folder) / "image.npy")
-    makers = {"saved_model": saved_model, "keras_predict": keras_predict, "onnx": onnx}
-    answer = makers[name](Path(folder))
-    np.save(Path(folder) / f"{name}.npy", answer(images))
+        return work
 
-    def work() -> None:
-        answer(images)
-
-    return work
-
-
-def limit_threads() -> None:
-    """Gives TensorFlow two threads."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    cases = {name: timed(answer) for name, answer in runtimes.items()}
+    return harness.alternate(cases, rounds)
 
 
 def saved_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The endpoint `serving_default` of the exported model."""
     import tensorflow as tf
 
-    limit_threads()
     loaded = tf.saved_model.load(str(folder / "1"))
 
     def answer(images: np.ndarray) -> np.ndarray:
@@ -181,7 +158,6 @@ def keras_predict(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     import tf_levelset  # noqa: F401
 
-    limit_threads()
     model = keras.models.load_model(folder / "model.keras", compile=False)
     return lambda images: np.asarray(tf.nn.softmax(model.predict(images, verbose=0)))
 
@@ -192,12 +168,21 @@ def onnx(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
+    # Its threads would wait actively, and so disturb the other runtimes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
         str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
     return lambda images: np.asarray(
         session.run(["probabilities"], {"images": images})[0]
     )
+
+
+RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
+    "saved_model": saved_model,
+    "keras_predict": keras_predict,
+    "onnx": onnx,
+}
 
 
 def table4_networks() -> tuple[str, ...]:

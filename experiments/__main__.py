@@ -56,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--fold", help="only this fold")
     table.add_argument("--baseline", default="ce", help="configuration to compare with")
     table.add_argument("--classes", action="store_true", help="IoU class by class")
-    table.add_argument("--figure", type=Path, help="also draw the pairs into this file")
     table.set_defaults(command=_table)
     return parser
 
@@ -79,7 +78,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from experiments.tables import COLUMNS, figure, paired_table
+    from experiments.tables import COLUMNS, paired_table
 
     rows = [
         row
@@ -94,8 +93,6 @@ def _table(options: argparse.Namespace) -> None:
     classes = {name: name for name in rows[0]["scores"]["class_iou"]}
     columns = classes if options.classes else COLUMNS
     print(paired_table(rows, options.baseline, columns), end="")
-    if options.figure:
-        figure(rows, options.baseline).savefig(options.figure, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""Tables and figures of a sweep: each configuration against one of them, in pairs."""
+"""Tables of a sweep: each configuration against one of them, in pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from experiments.results import Row
 from experiments.statistics import Difference, mean_with_interval, paired_difference
@@ -103,27 +101,3 @@ def signed(difference: Difference) -> str:
         return f"{difference.mean:+.2f}"
     low, high = difference.interval
     return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def figure(rows: Sequence[Row], baseline: str) -> Figure:
-    """Draws the pairs of each configuration, their means and intervals, by score."""
-    scores = {title: by_configuration(rows, key) for title, key in COLUMNS.items()}
-    first = next(iter(scores.values()))
-    names = ordered(first, baseline)
-    drawing = Figure((10.0, 1.1 + 0.3 * len(names)), layout="constrained")
-    all_axes = drawing.subplots(1, len(scores), sharey=True, squeeze=False)[0]
-    for axes, (title, values) in zip(all_axes, scores.items(), strict=True):
-        for height, name in enumerate(names):
-            found = paired_difference(values[name], values[baseline])
-            axes.plot(found.values, [height] * len(found.values), "o", ms=3)
-            if len(found.values) >= LEAST_FOR_INTERVAL:
-                axes.plot(found.interval, [height, height], color="k", lw=1.2)
-            axes.plot(found.mean, height, "|", color="k", ms=10, mew=1.5)
-        axes.axvline(0, color="k", lw=0.8, ls="--")
-        axes.set_title(title, fontsize=8)
-        axes.set_xlabel(f"points over {baseline}", fontsize=7)
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.3)
-    all_axes[0].set_yticks(range(len(names)), names)
-    all_axes[0].invert_yaxis()
-    return drawing

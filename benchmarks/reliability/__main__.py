@@ -8,13 +8,11 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import environment
-from tf_levelset.files import read_json, write_json
-from tf_levelset.inference.score_table import table
+from tf_levelset.files import write_json
 
 TRIALS = ("resume", "serving", "workers")
 """Modules of this package with the functions `add_options`, `measure`, which returns
@@ -41,22 +39,12 @@ def main() -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of every trial."""
     parser.add_argument("--out", type=Path, help="JSON file of the findings")
-    parser.add_argument(
-        "--table",
-        type=Path,
-        metavar="FOLDER",
-        help="only print a Markdown table of the JSON files in this folder",
-    )
     parser.add_argument("--scratch", type=Path, help="where temporary files are made")
 
 
 def run(options: argparse.Namespace) -> bool:
     """Runs the trial `options.module`, writes its findings, tells whether they hold."""
     trial: Any = options.module
-    if options.table is not None:
-        paths = sorted(options.table.glob("*.json"))
-        print(summary({path.stem: read_json(path) for path in paths}), end="")
-        return True
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         found = trial.measure(options, Path(scratch))
@@ -70,26 +58,6 @@ def run(options: argparse.Namespace) -> bool:
     if options.out is not None:
         write_json(options.out, found)
     return bool(trial.holds(found))
-
-
-def summary(results: Mapping[str, Any]) -> str:
-    """Returns a Markdown table of all numbers in the findings by the files' names."""
-    columns = {name: dict(numbers(found)) for name, found in results.items()}
-    names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [[name, *(c.get(name, "–") for c in columns.values())] for name in names]
-    return table([["", *columns], *rows])
-
-
-def numbers(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yields names and values of numbers; of lists the number of their elements."""
-    if isinstance(found, dict):
-        for key, value in found.items():
-            if key != "environment":
-                yield from numbers(value, f"{name}, {key}" if name else key)
-    elif isinstance(found, list):
-        yield name, str(len(found))
-    elif isinstance(found, int | float):
-        yield name, f"{found:.4g}" if isinstance(found, float) else str(found)
 
 
 if __name__ == "__main__":

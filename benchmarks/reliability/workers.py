@@ -17,7 +17,6 @@ import json
 import random
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,39 +158,43 @@ def try_kills(folder: Path, kills: int, chance: random.Random) -> dict[str, Any]
     unbroken = folder / "unbroken"
     finish((*COMMAND, "--output", str(unbroken)), folder)
     expected = _weights(unbroken)
-    found: list[dict[str, Any]] = []
+    seconds: list[float] = []
     wrong: list[str] = []
     runs = 0
-    while len(found) < kills:
+    while len(seconds) < kills:
         runs += 1
         output = folder / f"run-{runs}"
         command = (*COMMAND, "--output", str(output))
-        while len(found) < kills:
-            kill = start_and_kill(command, output, folder, chance)
-            if kill is None:
+        while len(seconds) < kills:
+            found = start_and_kill(command, output, folder, chance)
+            if found is None:
                 break
-            print(kill, flush=True)
-            found.append(kill)
-            if kill["survivor"] != "ended with an error":
-                wrong.append(f"kill {len(found)}: the survivor {kill['survivor']}")
+            print(found, flush=True)
+            survivor, gone = found
+            seconds.append(gone)
+            if survivor != "ended with an error":
+                wrong.append(f"kill {len(seconds)}: the survivor {survivor}")
         finish(command, folder)
         names = differing(_weights(output), expected)
         wrong += [f"run {runs}: {name}" for name in names]
     return {
-        "kills_survived": len(found),
-        "kills_by_worker": dict(Counter(str(kill["worker"]) for kill in found)),
-        "seconds_until_the_other_ended": [kill["seconds_after"] for kill in found],
+        "kills_survived": len(seconds),
+        "seconds_until_the_other_ended": seconds,
         "runs": runs,
         "values_compared": runs * len(expected),
         "differences": wrong,
-        "kills": found,
     }
 
 
 def start_and_kill(
     command: Sequence[str], output: Path, scratch: Path, chance: random.Random
-) -> dict[str, Any] | None:
-    """Starts all workers and kills one; returns None if the run had ended before."""
+) -> tuple[str, float] | None:
+    """Starts all workers and kills one.
+
+    Returns:
+        What the other worker did and after how many seconds, or None if the run had
+        ended before.
+    """
     checkpoints = Checkpoints(output / LOSS / "checkpoint")
     wanted = max(checkpoints.steps(), default=0) + chance.randint(1, 12)
     victim = chance.randrange(WORKERS)
@@ -210,12 +213,7 @@ def start_and_kill(
             survivor = "ended with an error" if code else "ended well"
         except subprocess.TimeoutExpired:
             survivor = "went on"
-    return {
-        "worker": victim,
-        "step": max(checkpoints.steps(), default=0),
-        "survivor": survivor,
-        "seconds_after": round(time.perf_counter() - killed, 2),
-    }
+    return survivor, round(time.perf_counter() - killed, 2)
 
 
 def _weights(output: Path) -> dict[str, Any]:

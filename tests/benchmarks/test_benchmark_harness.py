@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from pathlib import Path
 
@@ -11,23 +10,6 @@ import numpy as np
 import pytest
 
 from benchmarks import harness
-
-TICKS = iter(range(10**6))
-
-
-def ticking() -> dict[str, int]:
-    """Work of a `Worker`: counts its calls."""
-    return {"call": next(TICKS)}
-
-
-def ticker(first: int) -> object:
-    global TICKS
-    TICKS = iter(range(first, 10**6))
-    return ticking
-
-
-def failing() -> object:
-    sys.exit(3)
 
 
 def test_alternate_takes_turns_and_leaves_warmups_out() -> None:
@@ -81,21 +63,6 @@ def test_ratio_is_of_the_best_modes_round_by_round() -> None:
 def test_target(measured: float, bound: float | None, met: bool | None) -> None:
     target = harness.target("it", measured, bound, rounds=3)
     assert (target["met"], target["rounds"]) == (met, 3)
-
-
-def test_worker_answers_and_keeps_its_state() -> None:
-    with harness.Worker(
-        "tests.benchmarks.test_benchmark_harness:ticker", first=7
-    ) as worker:
-        assert worker() >= 0
-        assert worker.details == {"call": 7}
-        worker()
-        assert worker.details == {"call": 8}
-
-
-def test_worker_that_ends_early_says_so() -> None:
-    with pytest.raises(RuntimeError, match=r"test_benchmark_harness:failing.*code 3"):
-        harness.Worker("tests.benchmarks.test_benchmark_harness:failing")
 
 
 @pytest.mark.skipif(
