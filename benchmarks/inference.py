@@ -1,4 +1,4 @@
-"""Seconds an image: the exported model over Keras and ONNX Runtime, and Table 4.
+"""Seconds per image: the exported model over Keras and ONNX Runtime.
 
 Each runtime has two threads and answers for the same image. Its answers are compared
 with Keras' before anything is timed.
@@ -26,12 +26,9 @@ MODELS: dict[str, tuple[tuple[int, int], int, dict[str, Any], int]] = {
 }
 """Height and width of the image, classes, options of LargeFOV, and rounds."""
 
-CRF_ITERATIONS = {"network": 0, "with CRF-5": 5, "with CRF-10": 10}
-"""The columns of Table 4."""
-
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Measures the runtimes on both models, and the rows of Table 4.
+    """Measures the runtimes on both models.
 
     Args:
         quick: Whether tiny sizes will do, to see that it runs.
@@ -49,31 +46,19 @@ def measure(quick: bool) -> dict[str, Any]:
             prepare(Path(folder), size, classes, options)
             samples = compare(Path(folder), rounds)
         result["sizes"][name] = f"{size[0]}×{size[1]} pixels, {classes} classes"
-        add(result, name, samples, "saved_model", ("keras_predict", "onnx"))
-    for network in ("deeplab_largefov",) if quick else table4_networks():
-        samples = table4(network, 2 if quick else 4, quick)
-        add(result, f"Table 4, {network}", samples, "with CRF-10", ("network",))
+        result["cases"] |= {
+            f"{name}: {case}": values
+            for case, values in harness.described(samples).items()
+        }
+        result["targets"] += [
+            harness.ratio_target(
+                f"{name}: saved_model over {other}",
+                harness.ratio(samples, ["saved_model"], [other]),
+                1.2,
+            )
+            for other in ("keras_predict", "onnx")
+        ]
     return result
-
-
-def add(
-    result: dict[str, Any],
-    group: str,
-    samples: harness.Samples,
-    ours: str,
-    others: tuple[str, ...],
-) -> None:
-    """Adds a group of cases to the result, with the ratios of one over others."""
-    for name, values in harness.described(samples).items():
-        result["cases"][f"{group}: {name}"] = values
-    result["targets"] += [
-        harness.ratio_target(
-            f"{group}: {ours} over {other}",
-            harness.ratio(samples, [ours], [other]),
-            1.2 if ours == "saved_model" else None,
-        )
-        for other in others
-    ]
 
 
 def image(size: tuple[int, int]) -> np.ndarray:
@@ -183,31 +168,3 @@ RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
     "keras_predict": keras_predict,
     "onnx": onnx,
 }
-
-
-def table4_networks() -> tuple[str, ...]:
-    """Returns the networks of Table 4."""
-    return "deeplab_largefov", "deeplab_resnet101"
-
-
-def table4(network: str, rounds: int, quick: bool) -> harness.Samples:
-    """Times a network of random weights with and without a dense CRF."""
-    from tf_levelset.inference.crf import PRESETS, refined
-    from tf_levelset.inference.predictor import KerasPredictor
-    from tf_levelset.models import create_model
-
-    scene = image((65, 65) if quick else (321, 321))
-    predictor = KerasPredictor(create_model(network, 21, width=0.05 if quick else 1.0))
-    backbone = "resnet" if "resnet" in network else "vgg"
-
-    def timed(iterations: int) -> Callable[[], None]:
-        crf = PRESETS[f"{backbone}_{iterations}"] if iterations else None
-        predict = refined(predictor, crf) if crf else predictor
-
-        def work() -> None:
-            predict(scene)
-
-        return work
-
-    cases = {name: timed(iterations) for name, iterations in CRF_ITERATIONS.items()}
-    return harness.alternate(cases, rounds, warmups=1)

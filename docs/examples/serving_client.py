@@ -1,9 +1,8 @@
-"""Requests the mask of an image from TensorFlow Serving, over REST or gRPC.
+"""Requests the mask of an image from TensorFlow Serving, over REST.
 
     python docs/examples/serving_client.py image.jpg mask.png
-    python docs/examples/serving_client.py image.jpg mask.png --grpc localhost:8500
 
-REST needs only NumPy and Pillow; gRPC also needs tensorflow-serving-api.
+It needs only NumPy and Pillow.
 """
 
 from __future__ import annotations
@@ -50,40 +49,6 @@ def mask_over_rest(url: str, content: bytes, timeout: float = 30.0) -> np.ndarra
     return np.array(outputs["mask"][0], np.uint8)
 
 
-def mask_over_grpc(
-    address: str, model: str, content: bytes, timeout: float = 30.0
-) -> np.ndarray:
-    """Returns the mask of a JPEG or PNG file, from the gRPC endpoint `encoded`.
-
-    The answer contains the mask only. Over REST, TensorFlow Serving also returns the
-    probabilities, as text.
-
-    Args:
-        address: Host and port of the server, such as "localhost:8500".
-        model: Name of the model on the server.
-        content: Content of the file.
-        timeout: Longest time to wait, in seconds.
-
-    Returns:
-        The class of each pixel, uint8 (H, W).
-
-    Raises:
-        grpc.RpcError: If the server refuses the request, with its message.
-    """
-    import grpc
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
-    request = predict_pb2.PredictRequest(output_filter=["mask"])
-    request.model_spec.name = model
-    request.model_spec.signature_name = "encoded"
-    request.inputs["encoded"].CopyFrom(tf.make_tensor_proto([content]))
-    with grpc.insecure_channel(address) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        response = stub.Predict(request, timeout)
-    return tf.make_ndarray(response.outputs["mask"])[0]
-
-
 def main() -> None:
     """Writes the mask of an image as a greyscale PNG file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,13 +58,9 @@ def main() -> None:
     parser.add_argument(
         "--rest", default="http://localhost:8501", help="URL of the server"
     )
-    parser.add_argument("--grpc", help="host:port, to use gRPC")
     options = parser.parse_args()
     content = options.image.read_bytes()
-    if options.grpc:
-        mask = mask_over_grpc(options.grpc, options.model, content)
-    else:
-        mask = mask_over_rest(f"{options.rest}/v1/models/{options.model}", content)
+    mask = mask_over_rest(f"{options.rest}/v1/models/{options.model}", content)
     Image.fromarray(mask).save(options.mask)
 
 

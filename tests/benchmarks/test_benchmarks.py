@@ -38,7 +38,6 @@ def test_benchmarks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "inference":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("tf2onnx")
-        pytest.importorskip("pydensecrf")
     monkeypatch.setattr(loss, "peak_bytes", lambda name, shape: 1)
     measured: dict[str, Any] = importlib.import_module(f"benchmarks.{name}").measure(
         quick=True
