@@ -27,8 +27,6 @@ PACKAGES = (
     "numpy",
     "opencv-python",
     "onnxruntime",
-    "tf2onnx",
-    "pydensecrf2",
 )
 
 Samples = dict[str, list[float]]
@@ -154,11 +152,7 @@ def environment() -> dict[str, Any]:
         "packages": versions,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "processor": _processor(),
-        "memory_gib": round(
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
-        ),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
-        "load_before": os.getloadavg()[0],
     }
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from experiments import results
 from experiments.sweeps import SWEEPS
-
-INTERRUPTED = 130
-"""The exit status that a shell gives a program which Ctrl-C ended."""
+from tf_levelset.commands.main import INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

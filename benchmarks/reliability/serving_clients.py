@@ -7,7 +7,6 @@ import http.client
 import io
 import json
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +22,6 @@ SHARES = {"small": 0.5, "medium": 0.35, "large": 0.14, "huge": 0.01}
 MALFORMED_SHARE = 0.15
 PATIENCE = 120.0
 """Seconds that the server may take to start, to answer and to end."""
-
-HUNG_UP = "client hangs up"
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Client:
     answers: list[Answer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.turn = self.chance.randrange(len(self.malformed) + 1)
+        self.turn = self.chance.randrange(len(self.malformed))
 
     def work(self, stop: threading.Event) -> None:
         """Asks until `stop` is set."""
@@ -99,11 +96,8 @@ class Client:
         # The server closes connections that are idle for some seconds.
         connection.close()
         # Each kind has its turn.
-        self.turn += 1
-        place = self.turn % (len(self.malformed) + 1)
-        if place == len(self.malformed):
-            return hang_up(self.address, self.chance.choice(self.sound))
-        return ask_malformed(self.address, self.malformed[place])
+        self.turn = (self.turn + 1) % len(self.malformed)
+        return ask_malformed(self.address, self.malformed[self.turn])
 
 
 @contextlib.contextmanager
@@ -212,16 +206,3 @@ def judge_refusal(asked: Malformed, code: int, body: bytes) -> str:
     if code == asked.code and explained:
         return ""
     return f"{asked.kind}: {code} instead of {asked.code}, {body[:200]!r}"
-
-
-def hang_up(address: tuple[str, int], asked: Sound) -> Answer:
-    """Sends half of a body and closes the connection."""
-    began = time.perf_counter()
-    head = (
-        f"POST {PREDICT}{asked.query} HTTP/1.1\r\nHost: {address[0]}\r\n"
-        f"Content-Type: {asked.content_type}\r\n"
-        f"Content-Length: {len(asked.body)}\r\n\r\n"
-    )
-    with socket.create_connection(address, PATIENCE) as stream:
-        stream.sendall(head.encode() + asked.body[: len(asked.body) // 2])
-    return Answer(HUNG_UP, None, began, time.perf_counter(), 0)
