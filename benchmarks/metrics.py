@@ -1,7 +1,7 @@
 """The metrics: updates of mean IoU over Keras', and the boundary metrics.
 
 The update is that of mean IoU on logits with void, by `tf_levelset.MeanIoU` and by
-`keras.metrics.MeanIoU`, in graph mode and compiled by XLA; both must count the same. The
+`keras.metrics.MeanIoU`, in graph mode and under XLA; both must count the same. The
 boundary metrics are timed on images of the number and size of CamVid's validation set.
 """
 
