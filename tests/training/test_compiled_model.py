@@ -53,26 +53,22 @@ def test_a_loss_stride_that_is_not_the_nets_raises(
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_built(name: str, tiny_recipe: Recipe) -> None:
-    loss = build_loss(tiny_recipe, name, 255)
-    labels = np.array([[[0, 1, 255], [2, 1, 0]]])
-    logits = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
-    assert np.isfinite(float(loss(labels, logits)))
-
-
-def test_what_stands_beside_the_cross_entropy(tiny_recipe: Recipe) -> None:
     labels = np.array([[[0, 1, 255], [2, 1, 0]]])
     logits = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
 
-    def value(name: str, weight: float) -> float:
-        options = {name: {"weight": weight}} if name != "ce" else {}
-        recipe = dataclasses.replace(tiny_recipe, loss_options=options)
-        return float(build_loss(recipe, name, 255)(labels, logits))
+    def value(loss: str, **options: float) -> float:
+        recipe = dataclasses.replace(
+            tiny_recipe, loss_options={loss: options} if options else {}
+        )
+        return float(build_loss(recipe, loss, 255)(labels, logits))
 
-    plain = value("ce", 0.0)
-    for name in ("dice", "lovasz", "boundary", "active_contour"):
-        added = value(name, 1.0) - plain
+    assert np.isfinite(value(name))
+    if name in ("dice", "lovasz", "boundary", "active_contour"):
+        # They stand beside the cross-entropy.
+        added = value(name, weight=1.0) - value("ce")
         assert abs(added) > 1e-3
-        assert value(name, 0.5) - plain == pytest.approx(added / 2, rel=1e-4)
+        half = value(name, weight=0.5) - value("ce")
+        assert half == pytest.approx(added / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lmp", "dice"])
