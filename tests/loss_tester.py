@@ -385,16 +385,3 @@ def check_round_trip(first: SegmentationLoss) -> None:
     assert second.get_config() == first.get_config()
     labels, logits = batch()
     np.testing.assert_array_equal(second(labels, logits), first(labels, logits))
-
-
-def check_weighted_gradient(loss: SegmentationLoss) -> None:
-    """Checks that sample weights multiply the gradients of the pixels.
-
-    They do where what depends on all pixels, such as an order or the weights of a
-    maximum, is held fixed and is not changed by the sample weights.
-    """
-    labels, logits = batch()
-    _, gradient = value_and_gradient(loss, labels, logits)
-    _, weighted = value_and_gradient(loss, labels, logits, pixel_weights())
-    expected = pixel_weights()[..., np.newaxis] * gradient
-    np.testing.assert_allclose(weighted, expected, rtol=1e-5, atol=1e-9)

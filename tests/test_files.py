@@ -17,7 +17,6 @@ from tf_levelset.files import (
     read_json,
     read_text,
     remove_partials,
-    sync,
     write_bytes,
     write_json,
     write_text,
@@ -98,12 +97,6 @@ def test_a_file_is_flushed_before_it_is_renamed(
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(tmp_path / "file", "new")
     assert synced == ["new"]
-
-
-def test_folders_are_synced_too(tmp_path: Path) -> None:
-    sync(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        sync(tmp_path / "nowhere")
 
 
 def test_partial_files_are_removed(tmp_path: Path) -> None:

@@ -121,11 +121,3 @@ def test_what_onnx_does_not_have_raises(tmp_path: Path) -> None:
     folder = export(model_of("shrunk"), tmp_path)
     with pytest.raises(ValueError, match="an export with `portable=True`"):
         export_onnx(folder, tmp_path / "model.onnx")
-
-
-def test_tf2onnx_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(ImportError, match=r"tf_levelset\[runtimes\]"):
-        export_onnx(tmp_path, tmp_path / "model.onnx")

@@ -18,10 +18,6 @@ def ramp(image: np.ndarray) -> np.ndarray:
     )
 
 
-def test_without_copies_it_is_the_predictor() -> None:
-    assert augmented(by_colour) is by_colour
-
-
 def test_flip_averages_with_the_mirror() -> None:
     image = samples()[0][0]
     expected = (ramp(image) + ramp(image[:, ::-1])[:, ::-1]) / 2
@@ -51,13 +47,6 @@ def test_copies_are_brought_back_bilinearly() -> None:
     # Columns 0 and 1 of the half size copy, their centres at ½ and 2½ of the image.
     average = augmented(columns, scales=(0.5,))(np.zeros((2, 4, 3), np.uint8))
     np.testing.assert_allclose(average[..., 0], [[0, 0.25, 0.75, 1]] * 2)
-
-
-def test_flip_and_scales_together() -> None:
-    grey = np.full((4, 8, 3), 255, np.uint8)
-    averaged = augmented(ramp, flip=True, scales=(1.0, 0.5))(grey)
-    # On grey a ramp and its mirror add up to a half everywhere, at every size.
-    np.testing.assert_allclose(averaged, 0.5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0)])

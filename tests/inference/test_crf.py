@@ -23,7 +23,7 @@ needs_library = pytest.mark.skipif(
     reason="pydensecrf2 is not installed: pip install 'tf-levelset[crf]'",
 )
 
-HEIGHT, WIDTH = SIZE = (13, 18)
+SIZE = (13, 18)
 """Not square, so that transposed axes fail."""
 
 
@@ -65,13 +65,13 @@ def mean_field(
 
 
 def case(
-    seed: int, contrast: float, noise: float = 0.3, size: tuple[int, int] = SIZE
+    seed: int, contrast: float, noise: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image of blobs `contrast` apart in colour, and unrelated probabilities."""
     rng = np.random.default_rng(seed)
 
     def smooth(channels: int, sigma: float) -> np.ndarray:
-        noise = rng.normal(size=(*size, channels))
+        noise = rng.normal(size=(*SIZE, channels))
         noise = gaussian_filter(noise, (sigma, sigma, 0))
         return noise / noise.std()
 
@@ -83,62 +83,7 @@ def case(
     )
 
 
-# --- The library's kernels, derived from its results ---
-
-
-def measured_kernel(crf: DenseCRF, image: np.ndarray) -> np.ndarray:
-    """The library's weighted sum of kernels, (N, N), derived from one iteration.
-
-    Only pixel j prefers class j, and the last class is equally likely everywhere. What
-    pixel i gains for class l relative to the last class is k(i, l) times the
-    preference.
-    """
-    n = image.shape[0] * image.shape[1]
-    p = np.full((n, n + 1), 0.5 / n, np.float32)
-    p[np.arange(n), np.arange(n)] = 0.5
-    p /= p.sum(-1, keepdims=True)
-    once = dataclasses.replace(crf, iterations=1)
-    q = once(image, p.reshape(*image.shape[:2], n + 1)).reshape(n, n + 1)
-    p, q = p.astype(np.float64), q.astype(np.float64)
-    gain = np.log(q[:, :n] / q[:, n:]) - np.log(p[:, :n] / p[:, n:])
-    return gain / (p[0, 0] - p[1, 0])
-
-
-def gaussian_only(sigma: float) -> DenseCRF:
-    return DenseCRF(gaussian_weight=1.0, gaussian_xy=sigma, bilateral_weight=0.0)
-
-
-def bilateral_only(xy: float, rgb: float) -> DenseCRF:
-    return DenseCRF(
-        gaussian_weight=0.0, bilateral_weight=1.0, bilateral_xy=xy, bilateral_rgb=rgb
-    )
-
-
 # --- The mean field ---
-
-
-@needs_library
-@pytest.mark.parametrize("name", PRESETS)
-def test_equals_the_mean_field_on_its_own_kernels(name: str) -> None:
-    # Only the kernels are approximate. Float32 is off by 2e-5, whereas an error of 1 %
-    # in a weight, or one iteration too few, changes the result by more than 1e-3.
-    crf = PRESETS[name]
-    image, probabilities = case(0, contrast=crf.bilateral_rgb, noise=1.0)
-    kernels = (
-        measured_kernel(gaussian_only(crf.gaussian_xy), image),
-        measured_kernel(bilateral_only(crf.bilateral_xy, crf.bilateral_rgb), image),
-    )
-    expected = mean_field(crf, probabilities, kernels)
-    np.testing.assert_allclose(crf(image, probabilities), expected, atol=1e-4)
-    mistakes: list[dict[str, Any]] = [
-        {"iterations": crf.iterations - 1},
-        {"gaussian_weight": crf.gaussian_weight * 1.01},
-        {"bilateral_weight": crf.bilateral_weight * 1.01},
-        {"gaussian_weight": 4.0, "bilateral_weight": 3.0},
-    ]
-    for mistake in mistakes:
-        wrong = mean_field(dataclasses.replace(crf, **mistake), probabilities, kernels)
-        assert np.abs(wrong - expected).max() > 1e-3
 
 
 # With weights this small the mean field has a single fixed point, which depends
@@ -162,15 +107,12 @@ def logits(probabilities: np.ndarray) -> np.ndarray:
 
 
 @needs_library
-@pytest.mark.parametrize("size", [SIZE, (16, 16)])
 @pytest.mark.parametrize("iterations", [1, 2, 10])
-def test_follows_the_brute_force_mean_field(
-    iterations: int, size: tuple[int, int]
-) -> None:
+def test_follows_the_brute_force_mean_field(iterations: int) -> None:
     crf = dataclasses.replace(WEAK, iterations=iterations)
     errors = []
     for seed in range(16):
-        image, probabilities = case(seed, contrast=crf.bilateral_rgb, size=size)
+        image, probabilities = case(seed, contrast=crf.bilateral_rgb)
         before = logits(probabilities)
         exact = mean_field(crf, probabilities, exact_kernels(crf, image))
         change = logits(exact) - before
@@ -207,15 +149,6 @@ def test_presets_are_deeplabs() -> None:
 
 
 # --- What goes in and comes out ---
-
-
-@needs_library
-def test_without_weights_probabilities_pass() -> None:
-    # Small ones as well: float32 represents −log of 1e-30 to 4e-6.
-    image, probabilities = case(0, contrast=20)
-    probabilities[0] = 1e-30, 1e-10, 1
-    crf = DenseCRF(gaussian_weight=0.0, bilateral_weight=0.0)
-    np.testing.assert_allclose(crf(image, probabilities), probabilities, rtol=1e-5)
 
 
 @needs_library
@@ -275,16 +208,13 @@ GOOD = case(0, contrast=20)
         pytest.param(GOOD[0].astype(np.float32), GOOD[1], id="floating-point image"),
         pytest.param(GOOD[0][..., :1], GOOD[1], id="grey image"),
         pytest.param(GOOD[0][np.newaxis], GOOD[1][np.newaxis], id="batch"),
-        pytest.param(GOOD[0].transpose(1, 0, 2), GOOD[1], id="transposed image"),
         pytest.param(GOOD[0][:-1], GOOD[1], id="other size"),
         pytest.param(GOOD[0], GOOD[1][..., 0], id="no axis of classes"),
         pytest.param(GOOD[0], np.ones_like(GOOD[1][..., :1]), id="one class"),
         pytest.param(GOOD[0], np.eye(3, dtype=int)[GOOD[1].argmax(-1)], id="integers"),
         pytest.param(GOOD[0], np.log(GOOD[1]), id="negative"),
-        pytest.param(GOOD[0], 2 * GOOD[1] - 1 / 3, id="negative, of sum one"),
         pytest.param(GOOD[0], 5 * GOOD[1], id="sum"),
         pytest.param(GOOD[0], np.full_like(GOOD[1], np.nan), id="NaN"),
-        pytest.param(GOOD[0], np.full_like(GOOD[1], np.inf), id="infinity"),
         pytest.param(GOOD[0][:0], GOOD[1][:0], id="empty"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,6 @@ from tf_levelset.inference.prediction import (
     Outputs,
     claim,
     predict,
-    stamp,
     write_video,
 )
 from tf_levelset.inference.tiling import Tiling
@@ -236,22 +234,3 @@ def test_other_files_of_the_same_name_are_not_taken_for_done(tmp_path: Path) -> 
         claim(out, {"model": "a"}, first)
     (out / "predict.json").write_text('{"model": "a", "inputs": 3}')
     claim(out, {"model": "a"}, first)
-
-
-def test_a_stamp_tells_what_is_in_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "variables").mkdir()
-    data = tmp_path / "variables/data"
-    data.write_text("four")
-    before = stamp(tmp_path)
-    assert before == stamp(tmp_path)
-    os.utime(data, ns=(0, 7))
-    assert stamp(tmp_path) == [os.path.realpath(tmp_path), 4, 7]
-    data.write_text("fives")
-    assert stamp(tmp_path)[1] == 5
-
-
-@pytest.mark.parametrize("content", ["[]", "3", "{", ""])
-def test_a_note_of_other_programs_is_no_beginning(tmp_path: Path, content: str) -> None:
-    (tmp_path / "predict.json").write_text(content)
-    with pytest.raises(ValueError, match=r"Expected .*Received"):
-        claim(tmp_path, {"model": "a"})

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_levelset import files
 from tf_levelset.datasets import Source, evaluation_dataset
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
 from tf_levelset.datasets.cityscapes import cityscapes
@@ -222,26 +221,6 @@ def test_our_cityscapes_scores_are_the_official_ones(
 # --- Both ---
 
 
-def test_files_are_written_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (name,) = CITYSCAPES_NAMES[:1]
-    source = CITYSCAPES_SOURCE([BLACK], [name])
-    (path,) = write_submission(by_red_19, source, tmp_path, "cityscapes")
-    before = path.read_bytes()
-
-    def breaks(partial: Path) -> None:
-        os.truncate(partial, 10)
-        raise OSError("disk full")
-
-    monkeypatch.setattr(files, "sync", breaks)
-    with pytest.raises(OSError, match="disk full"):
-        write_submission(
-            lambda image: by_red_19(image)[..., ::-1], source, tmp_path, "cityscapes"
-        )
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
-
-
 def fails_if_asked(image: np.ndarray) -> np.ndarray:
     raise AssertionError("Expected an error before any work.")
 
@@ -281,11 +260,9 @@ def test_links_that_lead_out_of_the_folder_are_rejected(tmp_path: Path) -> None:
     ("spoil", "message"),
     [
         (lambda p: p[..., :20], r"shape \(4, 5, 21\) for '2008_000006'"),
-        (lambda p: p[:, :4], r"shape \(4, 5, 21\) for '2008_000006'"),
         (lambda p: p.transpose(1, 0, 2), r"shape \(4, 5, 21\) for '2008_000006'"),
         (lambda p: p[..., 0], r"shape \(4, 5, 21\) for '2008_000006'"),
         (lambda p: np.where(p == p[1, 2, 3], np.nan, p), "'2008_000006'.* not finite"),
-        (lambda p: np.where(p == p[1, 2, 3], np.inf, p), "'2008_000006'.* not finite"),
     ],
 )
 def test_other_arrays_than_probabilities_are_rejected(

@@ -14,7 +14,6 @@ from loss_tester import (
     NAN,
     LossTester,
     batch,
-    check_weighted_gradient,
     value_and_gradient,
 )
 
@@ -51,6 +50,3 @@ class TestFocalLoss(LossTester):
         assert value == 50
         expected = np.array([[[[0.5, -0.5], [0.0, 0.0]]]])
         np.testing.assert_allclose(gradient, expected, atol=1e-12)
-
-    def test_weights_of_pixels_multiply_their_gradients(self) -> None:
-        check_weighted_gradient(self.make())

@@ -1,8 +1,7 @@
-"""Sample weights, reductions and bad input, which the base class handles."""
+"""Sample weights and reductions, which the base class handles."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import keras
@@ -40,18 +39,3 @@ def test_weighted_mean_over_valid_pixels_is_that_of_keras() -> None:
     energy = LevelSetLoss(**ON_LOGITS, **WEIGHTED_MEAN)
     twice = energy(labels, logits, np.float32(2))
     np.testing.assert_allclose(twice, energy(labels, logits), rtol=1e-5)
-
-
-def test_configuration_of_numpy_numbers_is_json() -> None:
-    options: dict[str, Any] = {
-        "level_set_weight": np.float32(0.5),
-        "from_logits": np.bool_(True),
-        "epsilon": np.float64(0.25),
-        "ignore_class": np.int64(255),
-        "class_weight": np.ones(3, np.float32),
-        "signed": np.bool_(True),
-    }
-    loss = CrossEntropyLevelSetLoss(**options)
-    config = json.loads(json.dumps(loss.get_config()))
-    assert CrossEntropyLevelSetLoss(**config).get_config() == config
-    assert config["ignore_class"] == 255

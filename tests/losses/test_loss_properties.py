@@ -83,7 +83,6 @@ class Batch:
     scores: np.ndarray
     dtype: str
     in_graph: bool
-    weight: Any = None
 
 
 @st.composite
@@ -116,14 +115,13 @@ def batches(draw: st.DrawFn, name: str) -> Batch:
 def value_and_gradient(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Returns the loss and its gradient, where `in_graph` with unknown sizes."""
     loss = LOSSES[batch.name](**batch.options)
-    as_text = batch.dtype == "string"
-    scores = tf.constant(batch.scores.astype("U8" if as_text else batch.dtype))
+    scores = tf.constant(batch.scores.astype(batch.dtype))
     labels = tf.constant(batch.labels)
 
     def both(labels: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(scores)
-            value = loss(labels, scores, sample_weight=batch.weight)
+            value = loss(labels, scores)
         zero = tf.UnconnectedGradients.ZERO
         return value, tape.gradient(value, scores, unconnected_gradients=zero)
 
@@ -134,8 +132,7 @@ def value_and_gradient(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         ]
         both = tf.function(both, input_signature=specs)
     value, gradient = both(labels, scores)
-    floating = scores.dtype.is_floating
-    return value.numpy(), gradient.numpy().astype(float) if floating else np.zeros(())
+    return value.numpy(), gradient.numpy().astype(float)
 
 
 # --- Sound batches ---

@@ -161,23 +161,10 @@ def test_nothing_counted_is_zero_and_none(case: Case) -> None:
     assert np.isnan(case.score(counted(metric)))
 
 
-@pytest.mark.parametrize(
-    ("metric", "counts", "expected"),
-    [
-        (
-            PixelAccuracy(2, dtype="float64"),
-            [[2**24 + 1, 0], [1, 2**40]],
-            (2**24 + 1 + 2**40) / (2**24 + 2 + 2**40),
-        ),
-        (
-            BoundaryIoU(1, dtype="float64"),
-            [[2**24, 2**24 + 1]],
-            2**24 / (2**24 + 1),
-        ),
-    ],
-)
-def test_scores_beyond_float32(metric: Any, counts: Any, expected: float) -> None:
-    metric.variables[0].assign(counts)
+def test_scores_beyond_float32() -> None:
+    metric = PixelAccuracy(2, dtype="float64")
+    metric.variables[0].assign([[2**24 + 1, 0], [1, 2**40]])
+    expected = (2**24 + 1 + 2**40) / (2**24 + 2 + 2**40)
     assert float(metric.result()) == expected < 1
 
 
@@ -201,14 +188,6 @@ def test_merged_parts_are_the_whole(case: Case) -> None:
                 with pytest.raises(ValueError, match=r"Expected metrics of .*Received"):
                     one.merge_state([one, other])
     np.testing.assert_array_equal(counted(merged), counted(whole))
-
-
-def test_merge_of_confusion_metrics_keeps_invalid_pixels() -> None:
-    metric = MeanIoU(4)
-    metric.merge_state([updated(PixelAccuracy(4), [7, 1], [0, 1])])
-    np.testing.assert_array_equal(metric.confusion(), np.diag([0, 1, 0, 0]))
-    with pytest.raises(ValueError, match="1 invalid pixels"):
-        metric.result()
 
 
 @each(CASES)
@@ -278,16 +257,13 @@ def test_configuration_round_trip(metric: Any) -> None:
     "options",
     [
         {"num_classes": 0},
-        {"num_classes": "3"},
         {"num_classes": 1.5},
         {"ignore_class": "255"},
-        {"ignore_class": 1.5},
         {"class_names": 3},
         {"class_names": ["one"]},
         {"class_names": ["twice", "twice"], "num_classes": 2},
         {"axis": "last"},
         {"threshold": 0.5, "sparse_y_pred": False},
-        {"threshold": 0.5, "num_classes": 2},
         {"threshold": "a", "num_classes": 2, "sparse_y_pred": False},
         {"threshold": float("nan"), "num_classes": 2, "sparse_y_pred": False},
     ],
@@ -308,14 +284,12 @@ def test_invalid_options_raise(case: Case, options: dict[str, Any]) -> None:
     ("labels", "predictions", "message"),
     [
         ([0, 7, 9, 7], [0, 0, 0, 0], r"`labels` to be in \[0, 4\).*\[7, 9\] in 3"),
-        ([0, -1], [0, 0], r"`labels` .*\[-1\] in 1"),
         ([0.5, 1], [0, 0], r"`labels` .*\[0.5\]"),
         ([0, np.nan], [0, 0], r"`labels` .*\[nan\]"),
         ([0, 0], [0, 4], r"`predictions` to be in \[0, 4\).*\[4\] in 1"),
         ([0, 0], [0, VOID], r"Expected `predictions`"),
         ([0, 1], [0, 1, 2], r"same shape.*Received: \(1, 2\) and \(1, 3\)"),
         (["a", "b"], [0, 1], r"`labels` to hold real numbers"),
-        ([1j, 0], [0, 1], r"`labels` to hold real numbers"),
     ],
 )
 def test_invalid_ids_are_named(
@@ -325,24 +299,15 @@ def test_invalid_ids_are_named(
         case.counts([labels], [predictions])
 
 
-@each(FUNCTIONS)
 @pytest.mark.parametrize("in_a_graph", [False, True])
-@pytest.mark.parametrize(
-    ("labels", "predictions", "weight"),
-    [
-        (np.full((1, 2, 2), "a"), np.zeros((1, 2, 2)), None),
-        (np.zeros((1, 2, 2)), np.zeros((1, 2, 2), complex), None),
-        (np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), "heavy"),
-    ],
-)
-def test_values_that_are_no_numbers_raise(
-    case: Case, labels: Any, predictions: Any, weight: Any, in_a_graph: bool
-) -> None:
-    energy = LevelSetEnergy()
-    for metric, scores in (
-        (case.make(), predictions),
-        (energy, np.stack([predictions, predictions], -1)),
+def test_values_that_are_no_numbers_raise(in_a_graph: bool) -> None:
+    zeros = np.zeros((1, 2, 2))
+    for labels, predictions, weight in (
+        (np.full((1, 2, 2), "a"), zeros, None),
+        (zeros, zeros.astype(complex), None),
+        (zeros, zeros, "heavy"),
     ):
+        metric = MeanIoU(4, ignore_class=VOID)
         update = in_graph(metric) if in_a_graph else metric.update_state
         with pytest.raises(ValueError, match="to hold real numbers"):
-            update(tf.constant(labels), tf.constant(scores), weight)
+            update(tf.constant(labels), tf.constant(predictions), weight)

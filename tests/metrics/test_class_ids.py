@@ -27,26 +27,10 @@ def test_uint8_label_255_is_not_void_minus_one() -> None:
         metric.result()
 
 
-def test_void_beyond_the_dtype_of_the_labels() -> None:
-    metric = MeanIoU(2, ignore_class=2**40)
-    metric.update_state(np.array([0, 1], np.int32), [0, 1])
-    metric.update_state(np.array([0, 2**40], np.int64), [0, 1])
-    np.testing.assert_array_equal(metric.confusion(), [[2, 0], [0, 1]])
-
-
 def test_wide_labels_do_not_wrap_into_classes() -> None:
     metric = updated(MeanIoU(2), np.array([2**32, 2**40 + 1]), np.array([0, 1]))
     assert metric.confusion().sum() == 0
     with pytest.raises(ValueError, match="2 invalid pixels"):
-        metric.result()
-
-
-def test_bounds_that_bfloat16_does_not_hold() -> None:
-    # In bfloat16, 257 equals 256 and 459 equals 460.
-    metric = MeanIoU(257, ignore_class=459)
-    metric.update_state(tf.constant([256, 460], tf.bfloat16), [256, 0])
-    assert metric.confusion()[256, 256] == 1
-    with pytest.raises(ValueError, match=r"labels.* 1 invalid pixels"):
         metric.result()
 
 
@@ -58,15 +42,6 @@ def test_volumes_and_channels_first() -> None:
         metric = MeanIoU(6, ignore_class=VOID, sparse_y_pred=False, axis=axis)
         updated(metric, labels, np.moveaxis(scores, -1, axis))
         np.testing.assert_array_equal(metric.confusion(), expected)
-
-
-@pytest.mark.parametrize("void", [-2, -1, 255])
-def test_one_hot_labels_that_are_no_number_are_not_void(void: int) -> None:
-    labels = np.array([[[1, 0], [np.nan, 0]]], np.float32)
-    metric = MeanIoU(2, ignore_class=void, sparse_y_true=False)
-    metric.update_state(labels, np.array([[0, 0]]))
-    with pytest.raises(ValueError, match="labels"):
-        metric.result()
 
 
 def test_one_hot_labels_with_a_channel_of_void() -> None:
@@ -94,7 +69,6 @@ def test_threshold_of_one_channel(
     [
         # As many pixels, and Keras flattens; then what would broadcast.
         ({}, (2, 4, 3), (2, 3, 4), (), "labels and predictions"),
-        ({}, (1, 4, 3), (2, 4, 3), (), "labels and predictions"),
         ({}, (2, 4, 3), (2, 4, 4), (), "labels and predictions"),
         ({}, (2, 4, 3, 2), (2, 4, 3), (), "labels and predictions"),
         (SCORES, (1, 2, 2), (1, 2, 2, 1), (), "`threshold` for one channel"),
@@ -104,7 +78,6 @@ def test_threshold_of_one_channel(
         ),
         ({**SCORES, "axis": 4}, (1, 2, 2), (1, 2, 2, 2), (), "`axis`"),
         ({}, (2, 5, 4), (2, 5, 4), (3,), "`sample_weight`"),
-        ({}, (2, 5, 4), (2, 5, 4), (2, 4), "`sample_weight`"),
         ({}, (2, 5, 4), (2, 5, 4), (2, 5, 4, 2), "`sample_weight`"),
         ({}, (2, 5, 4), (2, 5, 4), (1, 2, 5, 4), "`sample_weight`"),
     ],
@@ -149,7 +122,6 @@ def test_shapes_known_only_at_run_time() -> None:
             r"labels to be in \[0, 3\) or `ignore_class` \(255\)\."
             r" Received: 2 invalid pixels$",
         ),
-        ([0, 1, 1], [3, 255, 1], r"^Expected predictions .* \[0, 3\).*Received: 2"),
         ([9, 1, 1], [0, 1, -1], r"labels.*Received: 1 .*predictions.*Received: 1"),
         ([0.5, 1.0, np.nan], [0, 1, 1], r"labels.*Received: 2"),
         ([0, 1, 1], [0.7, 1.0, np.inf], r"predictions.*Received: 2"),

@@ -83,13 +83,6 @@ def test_energy_refuses_labels_of_no_class(label: float) -> None:
         metric.update_state(labels, logits)
 
 
-def test_energy_of_a_nan_score_is_nan() -> None:
-    labels, logits, _ = energy_batch()
-    logits[labels == 3] = np.nan
-    metric = LevelSetEnergy(from_logits=True, ignore_class=VOID)
-    assert np.isnan(float(metric(labels, logits)))
-
-
 def test_energy_merges() -> None:
     labels, logits, energies = energy_batch()
     parts = [LevelSetEnergy(True, ignore_class=VOID) for _ in range(3)]
@@ -97,16 +90,6 @@ def test_energy_merges() -> None:
     parts[2].update_state(labels[2:], logits[2:])
     parts[0].merge_state(parts[1:])
     assert float(parts[0].result()) == pytest.approx(np.mean(energies), rel=1e-5)
-
-
-def test_energy_of_a_long_run_keeps_its_digits() -> None:
-    labels, logits, energies = energy_batch()
-    metric = LevelSetEnergy(True, ignore_class=VOID, dtype="float64")
-    metric.variables[0].assign(2.0**40)  # where a float32 total moves in steps of 2**17
-    metric.update_state(labels, logits)
-    count = float(tf.convert_to_tensor(metric.variables[1]))
-    added = float(metric.result()) * count - 2.0**40
-    assert added == pytest.approx(np.sum(energies), rel=1e-3)
 
 
 def test_weighted_metrics_take_masks() -> None:

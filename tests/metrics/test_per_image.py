@@ -14,27 +14,15 @@ from metric_tester import (
     IMAGE_CASES,
     VOID,
     Case,
-    camvid_pair,
-    counted,
     each,
     in_graph,
     random_batch,
 )
 
 from tf_levelset import BoundaryIoU, SmallObjectRecall, TrimapIoU
-from tf_levelset.metrics.boundary_iou import boundary_counts, boundary_iou
-from tf_levelset.metrics.small_objects import small_object_counts, small_object_recall
+from tf_levelset.metrics.boundary_iou import boundary_counts
+from tf_levelset.metrics.small_objects import small_object_counts
 from tf_levelset.metrics.trimap_iou import trimap_confusions
-
-
-@each(IMAGE_CASES)
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-def test_ids_of_any_dtype(case: Case, dtype: str) -> None:
-    labels, predictions = random_batch(1)
-    before = labels.copy(), predictions.copy()
-    found = case.counts(labels.astype(dtype), predictions.astype(dtype))
-    np.testing.assert_array_equal(found, case.counts(labels, predictions))
-    np.testing.assert_array_equal((labels, predictions), before)
 
 
 @pytest.mark.parametrize("num_classes", [1, 254, 255, 300, 65534])
@@ -59,34 +47,6 @@ def test_any_number_of_classes(num_classes: int) -> None:
     ):
         np.testing.assert_array_equal(found[present], expected)
         assert found.sum() == expected.sum()
-
-
-def test_camvid_labels() -> None:
-    labels, predictions = camvid_pair()
-    for found, expected in (
-        (
-            boundary_counts(labels, predictions, 11, 11),
-            oracles.boundary_counts(labels, predictions, 11, 0.02, void=11),
-        ),
-        (
-            small_object_counts(labels, predictions, 11, 11),
-            oracles.small_objects(labels, predictions, 11, 0.005),
-        ),
-    ):
-        np.testing.assert_array_equal(found, expected)
-
-
-@each(IMAGE_CASES)
-@pytest.mark.parametrize("shape", [(0, 5, 6), (2, 0, 6), (2, 5, 0), (0, 4), (3, 0)])
-def test_no_pixel_counts_nothing(case: Case, shape: tuple[int, ...]) -> None:
-    nothing = np.zeros(shape, int)
-    metric = case.make()
-    counts = case.counts(nothing, nothing)
-    np.testing.assert_array_equal(counts, np.zeros_like(counted(metric)))
-    if len(shape) == 3:
-        metric.update_state(nothing, nothing)
-        np.testing.assert_array_equal(counted(metric), counts)
-        assert float(metric.result()) == 0
 
 
 @each(IMAGE_CASES)
@@ -176,9 +136,3 @@ def test_invalid_options(function: Any, cls: Any, name: str, value: Any) -> None
             options = {"widths": [1], **options}
         with pytest.raises(ValueError, match=rf"Expected `{name}`.*Received: "):
             function([[0]], [[0]], 4, ignore_class=VOID, **options)
-
-
-@pytest.mark.parametrize("function", [boundary_iou, small_object_recall])
-def test_ratios_require_pairs(function: Any) -> None:
-    with pytest.raises(ValueError, match=r"`counts` to be of shape \(C, 2\)"):
-        function([[1, 2, 3]])

@@ -64,16 +64,6 @@ def test_trimap_of_a_large_image(boundaries: str, widths: tuple[float, ...]) -> 
     assert 0 < expected[0] < expected[1] < expected[2] < expected[3]
 
 
-def test_distances_across_void() -> None:
-    labels = [[0, 0, VOID, VOID, VOID, 1, 1]]
-    seen = {"all": [2, 4, 4, 4], "class": [0, 0, 2, 4], "void": [2, 4, 4, 4]}
-    for boundaries, expected in seen.items():
-        found = trimap_confusions(
-            labels, [[0] * 7], 2, [1, 2, 4, 5], VOID, boundaries=boundaries
-        )
-        assert found.sum(axis=(1, 2)).tolist() == expected
-
-
 def test_boundaries_of_void_require_void() -> None:
     with pytest.raises(ValueError, match="Expected `ignore_class`"):
         trimap_confusions([[0]], [[0]], 2, [1], None, "void")
