@@ -51,13 +51,6 @@ def test_describes_itself(data_dir: Path) -> None:
     np.testing.assert_array_equal(source.palette[3], CLASSES["road"])
 
 
-def test_takes_the_original_lists(data_dir: Path) -> None:
-    lines = [f"/SegNet/CamVid/{pair(name)}" for name in NAMES]
-    lines = [line.replace(" ", " /SegNet/CamVid/") for line in lines]
-    write_lines(data_dir / "train.txt", [*lines, ""])
-    assert tuple(samples(camvid(data_dir))) == NAMES
-
-
 def test_errors(data_dir: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"CamVid's val images at .*val\.txt"):
         camvid(data_dir, "val")
@@ -107,15 +100,6 @@ class TestRealData:
         counts = {name: names.count(name) for name in set(names)}
         assert counts == {"0001TP": 62, "0006R0": 101, "0016E5": 204}
         assert set(sequences(val)) == {"0016E5"}
-
-    def test_folds(self) -> None:
-        root = real_data() / "camvid"
-        folds = ("0001TP", "0006R0", "0016E5", "tails")
-        sizes = [camvid(root, "val", fold).num_samples for fold in folds]
-        assert sizes == [62, 101, 204, 12 + 20 + 41]
-        tails = camvid(root, "val", "tails").sample_names
-        assert tails[-1] == camvid(root).sample_names[-1]
-        assert camvid(root, "train", "tails").num_samples == 367 - 73
 
     def test_class_shares(self) -> None:
         # The known shares of the classes in train determine their order; every 8th

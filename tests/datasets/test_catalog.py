@@ -6,13 +6,9 @@ from typing import Any
 
 import pytest
 
-from tf_levelset.datasets import list_datasets, load_dataset
+from tf_levelset.datasets import load_dataset
 
 NAMES = ("camvid", "cityscapes", "folder", "pascal_context", "synthetic", "voc")
-
-
-def test_names() -> None:
-    assert list_datasets() == NAMES
 
 
 def test_names_are_listed_without_loading_tensorflow() -> None:
@@ -34,11 +30,6 @@ def test_every_name_has_its_function(name: str) -> None:
     options: dict[str, Any] = {} if name == "synthetic" else {"data_dir": "nowhere"}
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_dataset(name, "val" if options else "test", **options)
-
-
-def test_options_are_passed_on() -> None:
-    source = load_dataset("synthetic", "val", num_samples=2)
-    assert (source.name, source.num_samples) == ("synthetic/val", 2)
 
 
 @pytest.mark.parametrize(

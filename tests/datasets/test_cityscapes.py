@@ -11,7 +11,6 @@ from tf_levelset.datasets.cityscapes import (
     CLASSES,
     LABELS,
     cityscapes,
-    label_ids,
 )
 from tf_levelset.datasets.pipeline import image_dataset
 
@@ -65,14 +64,6 @@ class TestTable:
         assert [row.name for row in judged] == list(CLASSES)
         assert [row.id for row in judged] == list(CLASS_IDS)
         assert [row.trainId for row in judged] == list(range(19))
-
-    def test_by_hand(self) -> None:
-        assert len(CLASSES) == len(CLASS_IDS) == 19
-        table = label_ids()
-        assert table == dict(enumerate(TRAIN_IDS.ravel().tolist()))
-        assert [table[label_id] for label_id in CLASS_IDS] == list(range(19))
-        assert CLASSES["road"] == (128, 64, 128)
-        assert list(CLASSES)[18] == "bicycle"
 
 
 class TestLabels:

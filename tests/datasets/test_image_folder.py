@@ -101,13 +101,6 @@ def test_ids_are_those_in_the_list(names: list[str], values: list[int]) -> None:
     assert found.label_ids == {255: 255, **classes}
 
 
-def test_a_class_has_a_byte_that_is_not_voids() -> None:
-    entries = [(f"class {index}", ()) for index in range(256)]
-    assert len(class_list(entries[:255], "it").names) == 255
-    with pytest.raises(ValueError, match=r"Expected 2 to 255 classes.*256 classes"):
-        class_list(entries, "it")
-
-
 def test_masks_in_colours(root: Path) -> None:
     colors = np.array([RED, BLUE, (9, 9, 9), (0, 0, 0)], np.uint8)
     for path in (root / "masks").rglob("*.png"):
@@ -140,12 +133,10 @@ def test_classes_as_options(root: Path) -> None:
     [
         ("a 1 2\nb 3\n\n7\n", r"RED GREEN BLUE.*line 1: a 1 2', 'line 4: 7'"),
         ("a 1\nb\n", r"entries with \[0, 1\] values"),
-        ("a 1\nb 1 2 3\n", r"entries with \[1, 3\] values"),
         ("a\nb\na\n", "a twice"),
         ("a 3\nb 3\n", r"\[3\] twice"),
         ("a 256 0 0\nb 0 0 0\n", r"\[256, 0, 0\], not in \[0, 255\]"),
         ("a\n# b\n", "1 classes"),
-        ("", "0 classes"),
     ],
 )
 def test_malformed_lists_of_classes_raise(root: Path, text: str, message: str) -> None:
@@ -164,16 +155,6 @@ def test_what_is_not_there_raises(root: Path) -> None:
     for fraction in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="`val_fraction`"):
             image_folder(root, val_fraction=fraction)
-
-
-def test_one_image_cannot_be_split(root: Path) -> None:
-    for path in (root / "images").glob("p*"):
-        path.unlink()
-    for path in (root / "images/drive").glob("q*"):
-        path.unlink()
-    add(root, "p0", ids())
-    with pytest.raises(ValueError, match="at least 2 images"):
-        image_folder(root)
 
 
 def faults(root: Path, split: str = "train") -> list[str]:

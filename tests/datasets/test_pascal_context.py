@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +9,7 @@ from scipy.io import savemat
 
 from tf_levelset.datasets.pascal_context import (
     CLASSES,
-    label_ids,
     pascal_context,
-    read_context_labels,
 )
 
 LISTS = {
@@ -68,21 +65,6 @@ class TestTable:
         }
         assert list(CLASSES.items()) == [("background", 0), *expected.items()]
 
-    def test_by_name(self) -> None:
-        assert len(CLASSES) == len(set(CLASSES.values())) == 60
-        assert list(CLASSES)[:2] == ["background", "aeroplane"]
-        assert list(CLASSES)[20:22] == ["tvmonitor", "bag"]
-        assert list(CLASSES)[-1] == "wood"
-
-    def test_background_is_all_the_rest(self) -> None:
-        table = label_ids()
-        assert list(table) == list(range(460))
-        classes = list(table.values())
-        assert classes.count(0) == 401
-        assert sorted({c for c in classes if c}) == list(range(1, 60))
-        without = label_ids(background=False)
-        assert without == {i: c - 1 if c else 255 for i, c in table.items()}
-
 
 class TestLabels:
     @pytest.mark.parametrize("split", ["train", "val", "trainval"])
@@ -111,26 +93,8 @@ class TestLabels:
             expected = np.where(with_it == 0, 255, with_it - 1)
             np.testing.assert_array_equal(labels, expected)
 
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            ({"GTcls": IDS}, "a file without it"),
-            ({"LabelMap": IDS + 0.5}, "float64"),
-        ],
-    )
-    def test_names_another_mat_file(
-        self, tmp_path: Path, content: dict[str, Any], message: str
-    ) -> None:
-        savemat(tmp_path / "a.mat", content)
-        with pytest.raises(ValueError, match=rf"LabelMap in .*a\.mat.*{message}"):
-            read_context_labels(str(tmp_path / "a.mat"))
-
 
 class TestFiles:
-    def test_finds_the_devkit_in_its_parents(self, devkit: Path) -> None:
-        for parent in (devkit, devkit.parent, devkit.parent.parent):
-            assert pascal_context(parent).sample_names == TRAIN
-
     def test_annotations_may_lie_elsewhere(self, devkit: Path, tmp_path: Path) -> None:
         (tmp_path / "context").mkdir()
         (devkit / "trainval").rename(tmp_path / "context" / "trainval")
@@ -141,11 +105,6 @@ class TestFiles:
         # Beside VOC2010, in the folder that was given, it is found.
         (tmp_path / "context" / "trainval").rename(devkit.parent / "trainval")
         assert pascal_context(devkit.parent).num_samples == 2
-
-    def test_list_file(self, devkit: Path, tmp_path: Path) -> None:
-        write_lines(tmp_path / "own.txt", [VAL[0], TRAIN[0]])
-        source = pascal_context(devkit, list_file=tmp_path / "own.txt")
-        assert source.sample_names == (VAL[0], TRAIN[0])
 
     def test_errors(self, devkit: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="`split` to be one of"):

@@ -111,16 +111,6 @@ def test_fifty_planted_faults_are_all_reported(root: Path) -> None:
     assert all("train.txt: Expected an image and a mask of" in line for line in rest)
 
 
-def test_both_faults_of_one_mask_are_told(root: Path) -> None:
-    labels = np.full((SIZE[0] + 1, SIZE[1]), 9, np.uint8)
-    save(root / "masks/00.png", labels)
-    source = load_dataset("folder", "train", root)
-    messages = [fault.message for fault in verify(source).faults]
-    assert len(messages) == 2
-    assert "size" in messages[0]
-    assert "[9]" in messages[1]
-
-
 def test_pixels_are_counted(root: Path) -> None:
     source = load_dataset("folder", "train", root)
     found = verify(source)

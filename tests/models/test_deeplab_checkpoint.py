@@ -20,7 +20,6 @@ from made_up_weights import (
 from tf_levelset.models import deeplab_resnet101
 from tf_levelset.models.layers import CaffePreprocessing
 from tf_levelset.models.weights import load_weights
-from tf_levelset.models.weights.deeplab_checkpoint import keras_name
 
 BLOCKS = {
     "2": ("a", "b", "c"),
@@ -184,14 +183,6 @@ def test_checkpoint_without_a_layer_raises_and_changes_nothing(
     with pytest.raises(ValueError, match=r"conv4_block23_1_bn \(net: .* missing"):
         load_weights(narrow_resnet101, path, backbone="resnet101")
     assert_all_equal(values(narrow_resnet101), before)
-
-
-def test_names_of_caffe_in_each_form() -> None:
-    # Those of the whole net are held by the test above.
-    assert keras_name("res4b22_branch2a") == "conv4_block23_1_conv"
-    assert keras_name("bn5a_branch1") == "conv5_block1_0_bn"
-    for other in ("fc1_voc12_c4", "res2d_branch1", "res4b22_branch2a/Momentum", ""):
-        assert keras_name(other) is None
 
 
 def test_a_checkpoint_of_another_net_raises(tmp_path: Path) -> None:

@@ -194,13 +194,6 @@ def test_decimation_is_the_literal_loops(
     assert list(result_bias) == [output_step * o for o in range(outputs)]
 
 
-@pytest.mark.parametrize("shape", [(7, 7, 2, 5), (9, 9, 2, 8), (7, 7, 3, 8)])
-def test_shapes_that_no_decimation_gives_raise(shape: tuple[int, ...]) -> None:
-    kernel, bias = np.zeros((98, 8), np.float32), np.zeros(8, np.float32)
-    with pytest.raises(ValueError, match="Expected a decimation of"):
-        as_convolution(kernel, bias, 7, shape)
-
-
 # --- "imagenet" ---
 
 

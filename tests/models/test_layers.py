@@ -16,7 +16,6 @@ from tf_levelset.models.layers import (
     PadWithMean,
     ResizeLike,
     ScaleImage,
-    ScaleToStride,
     SymmetricAveragePooling2D,
     SymmetricMaxPooling2D,
     Upsample2x,
@@ -136,12 +135,6 @@ def test_padding_with_the_mean_is_padding_after_it_with_zeros(
 
 
 # --- Scales ---
-
-
-def test_scales_of_321_are_deeplabs() -> None:
-    image = tf.zeros((1, 321, 321, 3))
-    sizes = [ScaleToStride(8, scale)(image).shape[1] for scale in (0.75, 0.5)]
-    assert sizes == [241, 161]
 
 
 @settings(deadline=None, max_examples=25)

@@ -83,10 +83,3 @@ def test_width_and_depth() -> None:
         *("conv4_1", "conv4_2", "conv5_1", "conv5_2"),
     ]
     assert [x.shape[-1] for x in net.outputs] == [64, 128, 128]
-    least = backbone(width=1e-6, depth=1e-6)
-    assert [x.shape[-1] for x in least.outputs] == [1, 1, 1]
-
-
-def test_a_bad_output_stride_raises() -> None:
-    with pytest.raises(ValueError, match=r"Expected .*output_stride.* Received"):
-        backbone(output_stride=4)

@@ -52,12 +52,3 @@ class TestDecodeImage:
     ) -> None:
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             decode(tf.constant(content))
-
-
-def test_the_limit_is_inclusive(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = "tf_levelset.datasets.files.images.MAX_PIXELS"
-    monkeypatch.setattr(limit, 20)
-    decode_image(tf.constant(encoded("PNG")))
-    monkeypatch.setattr(limit, 19)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Received: 20"):
-        decode_image(tf.constant(encoded("PNG")))

@@ -16,17 +16,6 @@ from tf_levelset.datasets.pipeline import (
 )
 
 
-class TestSource:
-    def test_rejects(self) -> None:
-        source = noise_source()
-        with pytest.raises(ValueError, match="at least 1 sample"):
-            replace(source, num_samples=0, sample_names=())
-        with pytest.raises(ValueError, match="one name for each of the 5 samples"):
-            replace(source, sample_names=("a",))
-        with pytest.raises(ValueError, match=r"palette of shape \(4, 3\)"):
-            replace(source, palette=[(0, 0, 0)])
-
-
 class TestSubset:
     @pytest.mark.parametrize("has_labels", [True, False])
     def test_takes_samples_in_the_given_order(self, has_labels: bool) -> None:

@@ -9,19 +9,7 @@ from tf_levelset.datasets.pipeline.window import (
     Window,
     as_float,
     image_window,
-    label_window,
 )
-
-
-def test_labels_by_hand() -> None:
-    # The centres of 3 pixels on a row of 6 are 1, 3, 5, where pixels 1, 3, 5 begin.
-    labels = np.arange(6)[np.newaxis]
-    assert labels.dtype != np.uint8  # whose labels test_transform.py resizes
-    for width, expected in ((3, [[1, 3, 5]]), (2, [[1, 4]])):
-        size = (1, width)
-        resized = label_window(labels, Window(size, (0, 0), size, False), size)
-        assert resized.tolist() == expected
-        assert resized.dtype == labels.dtype
 
 
 @pytest.mark.parametrize("size", [(5, 4), (23, 17), (40, 50), (40, 17)])
