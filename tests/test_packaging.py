@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -106,16 +105,6 @@ def test_a_clone_imports_from_its_root(clone: Path) -> None:
 
 
 # --- Archives ---
-
-
-def test_sdist_holds_what_a_build_and_its_tests_need(wheel: Path) -> None:
-    (archive,) = wheel.parent.glob("*.tar.gz")
-    with tarfile.open(archive) as file:
-        names = {name.partition("/")[2] for name in file.getnames()}
-    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
-    assert {"train_keras.py", "tests/test_packaging.py", "tests/oracles.py"} <= names
-    assert {"models/deeplab.py", "datasets/camvid.py"} <= names
-    assert {"tf_levelset/losses/level_set.py", "tf_levelset/py.typed"} <= names
 
 
 def test_wheel_holds_each_module_once_and_inside_our_package(

@@ -315,7 +315,6 @@ def test_a_lack_of_memory_is_reported(
     ("missing", "message"),
     [
         ("uvicorn", "pip install 'tf_levelset[server]'"),
-        ("starlette.applications", "pip install 'tf_levelset[server]'"),
         (None, "to hold a version"),
     ],
 )

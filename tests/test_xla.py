@@ -86,17 +86,3 @@ def test_a_fused_gradient_is_computed_from_the_arguments_alone(
         # The function is traced for its value and again for its gradient.
         assert seen == [compiled, compiled, False, False]
         seen.clear()
-
-
-def test_what_xla_compiles_is_known_while_it_is_traced() -> None:
-    seen: list[bool] = []
-
-    def function() -> tf.Tensor:
-        seen.append(xla.in_xla())
-        return tf.constant(0)
-
-    function()
-    tf.function(function)()
-    tf.function(function, jit_compile=True)()
-    tf.function(lambda: tf.function(function)(), jit_compile=True)()
-    assert seen == [False, False, True, True]

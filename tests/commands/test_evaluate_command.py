@@ -6,9 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from tf_levelset.commands.main import main
@@ -41,23 +39,6 @@ def test_plain_evaluation_is_the_runs_own(finished_run: Path, tmp_path: Path) ->
     assert result == {**report["evaluation"]["ls"], "seconds_per_image": seconds}
 
 
-def test_the_panel_shows_the_averaged_predictions(
-    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = []
-
-    def panel(source: object, predictors: dict[str, Any], samples: int) -> np.ndarray:
-        (predictor,) = predictors.values()
-        shown.append(predictor(np.zeros((33, 40, 3), np.uint8)))
-        return np.zeros((8, 8, 3), np.uint8)
-
-    monkeypatch.setattr("tf_levelset.inference.panels.panel", panel)
-    arguments = ["evaluate", str(finished_run / "ce"), "--output", str(tmp_path)]
-    assert main([*arguments, "--flip"]) == 0
-    # The image is its own mirror image, and so is the averaged prediction.
-    np.testing.assert_allclose(shown[0], shown[0][:, ::-1], atol=1e-6)
-
-
 def test_evaluate_with_a_crf(finished_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("pydensecrf", reason="pip install 'tf-levelset[crf]'")
     arguments = ["evaluate", str(finished_run / "ce"), "--output", str(tmp_path)]
@@ -84,10 +65,3 @@ def test_export(finished_run: Path, tmp_path: Path) -> None:
     assert main([*arguments, "--version", "7"]) == 0
     versions = sorted(p.parent.name for p in tmp_path.glob("served/*/saved_model.pb"))
     assert versions == ["1", "7"]
-
-
-def test_crf_iterations_need_a_crf(
-    finished_run: Path, error_of: Callable[..., str]
-) -> None:
-    said = error_of("evaluate", finished_run / "ce", "--crf-iterations", "5")
-    assert "Expected --crf together with --crf-iterations" in said

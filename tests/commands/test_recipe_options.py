@@ -91,17 +91,11 @@ VOC = "voc-deeplab_largefov"
         # The length is in epochs or in iterations.
         ("--iterations 7", "synthetic", {"iterations": 7}),
         ("--dataset voc --epochs 3", VOC, {"epochs": 3, "iterations": None}),
-        ("--dataset voc --set epochs=3", VOC, {"epochs": 3, "iterations": None}),
         # --set reaches every field, and may be given again.
         (
             "--set loss_options.dice='{\"weight\":0.5}'",
             "synthetic",
             {"loss_options.dice": {"weight": 0.5}},
-        ),
-        (
-            "--set model_options.rates=[1,2]",
-            "synthetic",
-            {"model_options.rates": [1, 2]},
         ),
         (
             "--set gamma=0.2 schedule=step --set l2=0.5",
@@ -114,12 +108,6 @@ def test_options_change_a_named_recipe(
     arguments: str, name: str, values: dict[str, Any]
 ) -> None:
     assert recipe_from(arguments).to_json() == with_values(name, values)
-
-
-def test_another_model_falls_back_to_its_own_options() -> None:
-    recipe = recipe_from("--model deeplab_resnet101 --width 0.1")
-    assert recipe.model == "deeplab_resnet101"
-    assert recipe.model_options == {"width": 0.1}
 
 
 def test_list_of_recipes_has_numbers_and_commands(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -22,20 +20,10 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert difference.p_value == pytest.approx(expected.pvalue)
 
 
-def test_by_hand() -> None:
-    # Deviations −1, 0, 1: s = 1, t(2) = 4.302653, half-width t/√3.
-    difference = mean_with_interval([1.0, 2.0, 3.0])
-    assert difference.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-
-
 def test_only_common_pairs_count() -> None:
     ours = {("a", 0): 3.0, ("a", 1): 5.0, ("b", 0): 100.0}
     theirs = {("a", 1): 1.0, ("a", 0): 1.0, ("c", 0): -100.0}
     assert paired_difference(ours, theirs).values == (2.0, 4.0)
-
-
-def test_a_single_pair_has_no_interval() -> None:
-    assert paired_difference({0: 2.0}, {0: 1.0}).interval == (-math.inf, math.inf)
 
 
 def test_no_common_pair_raises() -> None:

@@ -7,13 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
 import pytest
 
 from experiments import results, runner
 from experiments.runner import run_sweep
-from experiments.sweeps import CHOSEN, RARE, SWEEPS, TUNED
+from experiments.sweeps import SWEEPS
 from experiments.trials import Trial
 from tf_levelset.training.compiled import build_loss
 from tf_levelset.training.recipes import RECIPES, smoke
@@ -43,14 +41,6 @@ def test_sweeps_are_sound(name: str) -> None:
             assert begun.setdefault(pair, same) == same
 
 
-def test_what_is_chosen_was_tuned() -> None:
-    for name, losses in TUNED.items():
-        assert CHOSEN[name][0] in losses.values()
-    shares = np.array(RARE) ** -2.0
-    # The mean weight of a pixel is 1, to the two digits that the weights have.
-    assert np.average(RARE, weights=shares) == pytest.approx(1, abs=0.01)
-
-
 def test_a_trial_has_one_loss_and_a_start_of_its_pair() -> None:
     with pytest.raises(ValueError, match="a recipe with one loss"):
         Trial("both", dataclasses.replace(TINY, losses=("ce", "ls")))
@@ -60,18 +50,6 @@ def test_a_trial_has_one_loss_and_a_start_of_its_pair() -> None:
     for start in (other, TRIALS[0]):
         with pytest.raises(ValueError, match=f"from scratch and of .*{start.name}"):
             Trial("ce", TINY, start=start)
-
-
-def test_trials_of_one_name_raise(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="trials of different names"):
-        run_sweep("tiny", [TRIALS[0], TRIALS[0]], tmp_path, None, tmp_path)
-
-
-def test_a_pattern_chooses_trials() -> None:
-    assert runner.matching(TRIALS, "*") == TRIALS
-    assert runner.matching(TRIALS, "l*-0") == [TRIALS[1]]
-    with pytest.raises(ValueError, match=r"such as 'ce-official-0'.*'lad-"):
-        runner.matching(TRIALS, "lad-*")
 
 
 def test_a_sweep_is_run_written_and_continued(
@@ -128,15 +106,6 @@ def test_trials_begin_with_their_start_and_see_the_same_images(tmp_path: Path) -
     run_sweep("tiny", still, tmp_path / "scratch", None, tmp_path)
     ce, ls = (row["scores"] for row in results.read("tiny", tmp_path))
     assert json.dumps(ce) == json.dumps(ls)
-
-
-def test_a_digest_distinguishes_weights() -> None:
-    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    first = runner.digest(net)
-    assert runner.digest(net) == first
-    kernel, bias = net.get_weights()
-    net.set_weights([np.nextafter(kernel, 9), bias])
-    assert runner.digest(net) != first
 
 
 def test_a_model_is_evaluated_with_its_crf_too(tmp_path: Path) -> None:

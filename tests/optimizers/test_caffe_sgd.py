@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_levelset.compat import raw_variable, variable_path
+from tf_levelset.compat import raw_variable
 from tf_levelset.optimizers.caffe_sgd import CaffeSGD
 
 STEPS, RATE, DECAY = 50, 0.02, 0.05
@@ -154,16 +154,6 @@ def test_follows_caffes_sgd_for_fifty_steps(
     assert distance(ours, followed[not nesterov]) > 1e-3
 
 
-def test_multipliers_are_of_the_first_match() -> None:
-    model = conv_net()
-    optimizer = CaffeSGD(0.1, multipliers=PATTERNS)
-    found = {
-        "/".join(variable_path(v).split("/")[-2:]): optimizer.multiplier(v)
-        for v in model.trainable_variables
-    }
-    assert found == RATES
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_trains(policy: str) -> None:
     keras.mixed_precision.set_global_policy(policy)
@@ -194,22 +184,13 @@ def test_round_trips_with_its_model(tmp_path: Path) -> None:
     [
         {"l2": -1.0},
         {"weight_decay": 1e-4},
-        {"multipliers": [("bias", 2.0)]},
         {"multipliers": [("bias", -2.0, 0.0)]},
-        {"multipliers": [(1, 2.0, 0.0)]},
         {"multipliers": [("fc8(", 2.0, 0.0)]},
-        {"multipliers": [("bias", "2", 0.0)]},
         {"multipliers": [("bias", float("nan"), 0.0)]},
-        {"l2": "a"},
         {"momentum": 1.5},
-        {"momentum": "a"},
         {"l2": None},
     ],
 )
 def test_bad_arguments_raise(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Expected"):
         CaffeSGD(0.1, **options)
-
-
-def test_momentum_may_be_an_integer() -> None:
-    assert [CaffeSGD(0.1, momentum=m).momentum for m in (0, 1)] == [0, 1]

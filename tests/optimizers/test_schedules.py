@@ -33,25 +33,13 @@ def test_step() -> None:
     )
 
 
-def test_integers_may_be_large() -> None:
-    large = 2**70
-    assert rates("poly", [0, 50], power=large) == pytest.approx([0.004, 0.0])
-    assert rates("step", [9, 10**6], step_size=large) == pytest.approx([0.004] * 2)
-    of_large = schedule("poly", 0.1, large)
-    assert callable(of_large)
-    assert float(of_large(10)) == pytest.approx(0.1)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("cosine", {}, "Expected a schedule of"),
         ("poly", {"learning_rate": 0.0}, "Expected positive"),
-        ("poly", {"steps": 0}, "Expected positive"),
         ("step", {"step_size": 0}, "Expected positive"),
-        ("step", {"gamma": -1.0}, "Expected positive"),
         ("poly", {"learning_rate": "high"}, "Expected positive"),
-        ("step", {"gamma": None}, "Expected positive"),
         ("poly", {"power": -1.0}, "Expected `power` to be zero or more"),
         ("poly", {"power": 10**400}, "Expected `power` to be zero or more"),
     ],

@@ -8,7 +8,6 @@ import io
 import re
 import shutil
 import sys
-from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from PIL import Image
 
 from tf_levelset.datasets import load_dataset
 from tf_levelset.inference.predictor import load_predictors
-from tf_levelset.reporting.html_page import COLOURS, WIDTH, ZOOMS, write_report
+from tf_levelset.reporting.html_page import WIDTH, ZOOMS, write_report
 from tf_levelset.reporting.level_sets import zoomed_panel
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import RECIPES
@@ -132,43 +131,6 @@ def test_it_is_accessible(page_of_a_run: tuple[Path, Page]) -> None:
     assert all(attributes.get("aria-label") for attributes in plots)
 
 
-def test_ids_are_unique_and_are_found(page_of_a_run: tuple[Path, Page]) -> None:
-    _, page = page_of_a_run
-    ids = Counter(a["id"] for _, a in page.tags if "id" in a)
-    assert set(ids.values()) == {1}
-    links = [
-        (a.get(name) or "") for _, a in page.tags for name in ("href", "xlink:href")
-    ]
-    references = {link[1:] for link in links if link.startswith("#")}
-    references |= set(re.findall(r"url\(#([^)]*)\)", page.source))
-    assert len(references) > 5
-    assert references <= set(ids)
-
-
-def test_curves_have_the_colours_of_their_entries(
-    page_of_a_run: tuple[Path, Page],
-) -> None:
-    _, page = page_of_a_run
-    for svg in re.findall(r"<svg.*?</svg>", page.source, re.DOTALL):
-        assert "#000000" not in svg  # the colour of the page's text instead
-        lines = re.findall(r"fill: none; [^\"]*stroke: (#\w+)[^\"]*", svg)
-        drawn = Counter(colour for colour in lines if colour in COLOURS)
-        # Training and validation; the third of four entries has no history.
-        assert drawn == {COLOURS[0]: 2, COLOURS[1]: 2, COLOURS[3]: 2}
-
-
-def test_more_entries_than_colours(tmp_path: Path) -> None:
-    runs = [
-        write_run(tmp_path / f"run{i}", changed(losses=("ce",)), ce=evaluation(0.4))
-        for i in range(len(COLOURS) + 1)
-    ]
-    (first, *_, last) = re.findall(
-        r"<li>(<span .*?>.)", page_of(tmp_path, *runs).source
-    )
-    assert first[-1] == "━"
-    assert last == first[:-1] + "●"
-
-
 def test_names_are_escaped(tmp_path: Path) -> None:
     scores = evaluation(0.4, classes=(EVIL, "road"))
     run = write_run(tmp_path / 'run <b onclick="x">', changed(name=EVIL), ce=scores)
@@ -209,24 +171,6 @@ def test_settings(tmp_path: Path, page_of_a_run: tuple[Path, Page]) -> None:
     # The versions are known at the end of a run.
     differ = page_of_a_run[1].table("Settings that differ")
     assert re.search(r"versions\.tf_levelset 0\.\S+ –", differ)
-
-
-def test_curves_are_described(tmp_path: Path) -> None:
-    page = page_of(tmp_path, write_run(tmp_path / "run", SYNTHETIC, ce=None))
-    labels = [a.get("aria-label") for a in page.of("div") if a.get("role") == "img"]
-    assert labels[2] == (
-        "mIoU % over the steps. At the end: run/ce training 20; run/ce validation 17.5."
-    )
-    assert "No run has been evaluated yet." in page.source
-
-
-def test_states(page_of_a_run: tuple[Path, Page]) -> None:
-    _, page = page_of_a_run
-    states = page.table("Runs")
-    assert re.search(r"finished/ce cross-entropy finished after \d+ s", states)
-    assert "begun/ce cross-entropy not finished: 0 of 2 epochs" in states
-    assert "begun/ls with level set loss not finished: 2 of 2 epochs" in states
-    assert "begun/ls is omitted, because it is not fully trained." in page.source
 
 
 # --- Images ---

@@ -15,11 +15,9 @@ from tf_levelset.reporting.level_sets import (
     level_set_panel,
     level_sets,
     places,
-    zoomed_panel,
 )
 
 SIZE = (90, 120)
-PALETTE = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -82,12 +80,6 @@ def test_panels_have_a_row_a_class_and_three_columns_a_prediction() -> None:
     np.testing.assert_array_equal(phi, diverging(2 * probabilities[..., 1] - 1))
 
 
-def test_colours_diverge_from_white() -> None:
-    drawn = diverging(np.array([[-1.0, 0.0, 1.0, 3.0]]))
-    expected = [[(0, 0, 255), (255, 255, 255), (255, 0, 0), (255, 0, 0)]]
-    np.testing.assert_array_equal(drawn, expected)
-
-
 def test_places_are_where_predictions_differ_near_boundaries() -> None:
     labels = np.zeros((200, 300), np.uint8)
     labels[:, 150:] = 1
@@ -104,13 +96,3 @@ def test_places_are_where_predictions_differ_near_boundaries() -> None:
     assert places(labels, [second], 1) == found[:1]
     assert places(np.full_like(labels, 255), [first, second], 2) == []
     assert places(labels, [first, first], 2) == []
-
-
-def test_zooms_are_enlarged_rows() -> None:
-    labels, probabilities = scene()
-    image = np.zeros((*SIZE, 3), np.uint8)
-    other = np.roll(probabilities, 1, axis=-1)
-    drawn = zoomed_panel(
-        image, labels, {"a": probabilities, "b": other}, PALETTE, zooms=1, width=128
-    )
-    assert drawn.shape == (22 + 96 + 4 + 128 + 4, 4 * (128 + 4) - 4, 3)

@@ -1,4 +1,4 @@
-"""Which runs are compared, how their settings differ, and whose scores are better."""
+"""Which runs are compared, and whose scores are better."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from made_up_runs import evaluation, write_run
 from tf_levelset.reporting.run_comparison import (
     read_entries,
     score_tables,
-    settings,
 )
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import RECIPES
@@ -48,15 +47,6 @@ def test_paths_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(run / "ce")
     assert titles(Path()) == ["one/ce"]
     assert titles(Path("../ls"), Path("..")) == ["one/ls", "one/ce"]
-
-
-def test_runs_of_one_name_get_their_parents_names(tmp_path: Path) -> None:
-    recipe = changed(losses=("ce",))
-    runs = [
-        write_run(tmp_path / folder / "run", recipe, ce=evaluation(0.4))
-        for folder in ("a/x", "b/x")
-    ]
-    assert [e.run for e in read_entries(runs)] == ["a/x/run", "b/x/run"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "events", "run/events"])
@@ -126,27 +116,6 @@ def test_runs_with_other_classes_are_an_error(tmp_path: Path) -> None:
     assert len(read_entries([other, first])) == 4
 
 
-# --- Settings ---
-
-
-def test_settings_by_dotted_path(tmp_path: Path) -> None:
-    level_set = {"level_set_weight": 0.67, "normalization": "mean", "epsilon": 0.1}
-    augmentation = dataclasses.replace(SYNTHETIC.augmentation, crop=(33, 40))
-    other = changed(level_set=level_set, augmentation=augmentation, losses=("ce",))
-    runs = [
-        write_run(tmp_path / "a", SYNTHETIC, ce=evaluation(0.4)),
-        write_run(tmp_path / "b", other, ce=evaluation(0.4)),
-    ]
-    found = settings(read_entries(runs))
-    assert {field: texts for field, texts in found.items() if len(set(texts)) > 1} == {
-        "losses": ['["ce", "ls"]', '["ce"]'],
-        "augmentation.crop": ["null", "[33, 40]"],
-        "level_set.epsilon": ["–", "0.1"],
-    }
-    assert found["level_set.level_set_weight"] == ["0.67", "0.67"]
-    assert found["model"] == ["deeplab_largefov"] * 2
-
-
 # --- Scores ---
 
 
@@ -171,19 +140,6 @@ def test_of_equal_scores_none_is_the_best(tmp_path: Path) -> None:
     scores = {"ls": evaluation(0.4), "dice": evaluation(0.4)}
     run = write_run(tmp_path / "a", recipe, ce=None, **scores)
     assert summary(run)["mIoU %"] == ["–", "40.00", "40.00 (+0.00)"]
-
-
-def test_scores_of_classes(tmp_path: Path) -> None:
-    run = write_run(
-        tmp_path / "a",
-        SYNTHETIC,
-        ce=evaluation(0.4, class_iou={"sky": None, "road": 0.5}),
-        ls=evaluation(0.4, class_iou={"sky": 0.25, "road": 0.75}),
-    )
-    assert score_tables(read_entries([run]))["IoU of each class, %"] == {
-        "sky": ["–", "25.00"],
-        "road": ["50.00", "75.00 (+25.00), best"],
-    }
 
 
 def test_scores_that_are_not_there(tmp_path: Path) -> None:
