@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,14 +32,16 @@ print(json.dumps([codes, [name for name in {HEAVY} if name in sys.modules]]))
 """
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+def python(
+    *arguments: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs Python as a user would, with no level of TensorFlow's log set."""
     inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=ROOT,
-        env=inherited | {"PYTHONPATH": path},
+        cwd=cwd,
+        env=inherited | {"PYTHONPATH": path} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -74,6 +77,37 @@ def test_every_program_starts_as_light(program: list[str], usage: str) -> None:
     assert not imported & set(HEAVY)
 
 
+def options_in(help_text: str) -> dict[str, str]:
+    """The text of each option by its name."""
+    blocks = re.split(r"\n(?=  -)|\n\n", help_text.partition("\noptions:")[2])
+    texts = [" ".join(block.split()) for block in blocks if block.startswith("  -")]
+    return {text.partition(" ")[0].strip(","): text for text in texts}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_a_sentence_and_its_default(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    options = options_in(capsys.readouterr().out)
+    assert len(options) > 1
+    for name, text in options.items():
+        assert text.endswith(".") or name == "-h"
+        assert "efault" in text or name in ("-h", "--list-recipes"), text
+
+
+def test_train_lists_common_options_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    first, *groups = text.partition("\noptions:\n")[2].split("\n\n")
+    assert 10 <= len(re.findall(r"^  -", first, re.MULTILINE)) <= 14
+    titles = [group.partition(":")[0] for group in groups]
+    assert titles == [*train.GROUPS, "checkpoints and execution"]
+
+
 # --- The log of TensorFlow ---
 
 
@@ -85,6 +119,13 @@ def test_commands_print_nothing_of_tensorflows_start(
     assert done.stderr == ""
     assert done.stdout.startswith("| loss")
     assert (tmp_path / "evaluation-val.json").exists()
+
+
+def test_a_level_that_the_user_sets_stays(tmp_path: Path) -> None:
+    tables = ("-m", "tf_levelset", "tables", ".")
+    done = python(*tables, cwd=tmp_path, TF_CPP_MIN_LOG_LEVEL="0")
+    assert done.returncode == 0
+    assert done.stderr
 
 
 # --- Errors and exit codes ---
@@ -99,12 +140,16 @@ def test_commands_print_nothing_of_tensorflows_start(
         ("train --recipe voc", "Expected --recipe to be a name"),
         ("train --recipe camvid --dataset voc", "--dataset camvid"),
         ("train --set width=1", "Expected --set to be FIELD=JSON"),
+        ("train --set epochs.x=1", "Expected --set to be FIELD=JSON"),
+        ("train --set epochs", "Expected --set to be FIELD=JSON"),
         ("train --set augmentation.flipp=true", "'augmentation.flipp=true'"),
         ("train --set model_options.batch_norm=False", "must be of type bool"),
+        ("train --set level_set.signed=no", "must be of type bool"),
         ("train --set level_set.from_logits=false", "'ls' other than ('from_logits'"),
         ("train --smoke --output x", "Expected --smoke without --data-dir"),
         ("train --smoke --distribute workers", "Received: --distribute workers"),
         ("train --epochs 0", "Expected `epochs`"),
+        ("train --epsilon 0", "Expected `epsilon`"),
         ("train --keep-checkpoints 0", "Expected `keep` to be at least 1"),
         ("train --weights nowhere.weights.h5", "nowhere.weights.h5"),
         ("evaluate nowhere", "Expected a run folder"),
