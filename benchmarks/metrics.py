@@ -106,7 +106,9 @@ def updating(
     metric: Any, labels: tf.Tensor, logits: tf.Tensor, options: dict[str, Any]
 ) -> Callable[[], None]:
     """Returns a function that updates a metric and waits for its counts."""
-    run = tf.function(lambda *batch: metric.update_state(*batch), **options)
+    @tf.function(**options)
+    def run(labels: tf.Tensor, logits: tf.Tensor) -> None:
+        metric.update_state(labels, logits)
 
     def work() -> None:
         run(labels, logits)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from benchmarks import __main__ as command
 from benchmarks import literal, loss, report
 from tf_levelset import CrossEntropyLevelSetLoss
+from tf_levelset.compat import KERAS_3
 
 RESULTS = Path(command.__file__).parent / "results"
 
@@ -33,6 +34,7 @@ def test_the_literal_loss_is_ours() -> None:
     )
 
 
+@pytest.mark.skipif(not KERAS_3, reason="the peers are those of Keras 3")
 @pytest.mark.parametrize("name", command.BENCHMARKS)
 def test_benchmarks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "inference":
