@@ -114,7 +114,7 @@ def test_a_loss_that_becomes_nan_ends_in_one_line(
     arguments += ["--learning-rate", "1e30", "--checkpoint-seconds", "0"]
     assert main(arguments) == 1
     error = capsys.readouterr().err
-    assert "Expected predictions in [0, 8), from finite scores" in error
+    assert "Expected predictions to be in [0, 8), from finite scores" in error
     assert len(error.splitlines()) == 1
     # It names the images of the step and keeps the checkpoint before it.
     assert re.search(r"At step 1, of the samples (train_\d+(, )?){3}\. ", error)

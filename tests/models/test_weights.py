@@ -124,6 +124,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.parametrize("layout", ["legacy", "keras"])
+@pytest.mark.usefixtures("narrow")
 def test_another_backbone_raises_and_changes_nothing(
     tmp_path: Path, options: dict[str, Any], message: str, layout: str
 ) -> None:
