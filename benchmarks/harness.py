@@ -20,14 +20,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (
-    "tf-levelset",
-    "tensorflow",
-    "keras",
-    "numpy",
-    "opencv-python",
-    "onnxruntime",
-)
+PACKAGES = "tf-levelset tensorflow keras numpy opencv-python onnxruntime".split()
 
 Samples = dict[str, list[float]]
 
