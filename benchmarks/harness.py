@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = "tf-levelset tensorflow keras numpy opencv-python onnxruntime".split()
+PACKAGES = ("tf-levelset", "tensorflow", "keras", "numpy", "opencv-python")
 
 Samples = dict[str, list[float]]
 

@@ -106,6 +106,7 @@ def updating(
     metric: Any, labels: tf.Tensor, logits: tf.Tensor, options: dict[str, Any]
 ) -> Callable[[], None]:
     """Returns a function that updates a metric and waits for its counts."""
+
     @tf.function(**options)
     def run(labels: tf.Tensor, logits: tf.Tensor) -> None:
         metric.update_state(labels, logits)
