@@ -66,15 +66,7 @@ class PadToStride(_OutputStrideLayer):
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, C) to (B, ⌈(H−1)/stride⌉·stride + 1, …, C)."""
-        return tf.pad(images, self._paddings(images))
-
-    def _paddings(self, images: tf.Tensor) -> list[list[Any]]:
-        height, width = _size(images)
-        # Divides only non-negative numbers, see `CropToStride`.
-        bottom, right = (
-            (self.stride - (n - 1) % self.stride) % self.stride for n in (height, width)
-        )
-        return [[0, 0], [0, bottom], [0, right], [0, 0]]
+        return tf.pad(images, _paddings(images, self.stride))
 
 
 @compat.register
@@ -83,7 +75,7 @@ class PadWithMean(PadToStride):
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Maps RGB (B, H, W, 3) to (B, ⌈(H−1)/stride⌉·stride + 1, …, 3)."""
-        paddings = self._paddings(images)
+        paddings = _paddings(images, self.stride)
         outside = 1 - tf.pad(tf.ones_like(images[..., :1]), paddings)
         mean = tf.constant(IMAGENET_MEAN_RGB, images.dtype)
         return tf.pad(images, paddings) + outside * mean
@@ -144,12 +136,16 @@ class _SymmetricPooling2D(keras.layers.Layer):
 
 @compat.register
 class SymmetricMaxPooling2D(_SymmetricPooling2D):
-    """3×3 max pooling, padded by 1 with the lowest value, which never wins."""
+    """3×3 max pooling of the positions 0, strides, …, without those outside the map."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps (B, H, W, C) to (B, ⌈H/strides⌉, ⌈W/strides⌉, C)."""
-        x = tf.pad(x, _ONE_AROUND, constant_values=x.dtype.min)
-        return tf.nn.max_pool2d(x, 3, self.strides, "VALID")
+        # SAME leaves out what is outside, and is symmetric where H and W are
+        # strides·k + 1. A padding by the lowest value has the same outputs, but its
+        # range cannot be quantized to 8 bits.
+        padded = tf.pad(x, _paddings(x, self.strides))
+        pooled = tf.nn.max_pool2d(padded, 3, self.strides, "SAME")
+        return _cropped(pooled, x, self.strides)
 
 
 @compat.register
@@ -171,10 +167,7 @@ class CropToStride(_OutputStrideLayer):
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps [(B, h, w, C), images (B, H, W, 3)] to (B, ⌈H/stride⌉, …, C)."""
         x, images = inputs
-        # Divides only non-negative numbers: runtimes differ in how they round negative
-        # quotients.
-        height, width = ((n + self.stride - 1) // self.stride for n in _size(images))
-        return x[:, :height, :width]
+        return _cropped(x, images, self.stride)
 
 
 @compat.register
@@ -328,6 +321,23 @@ class ResizeToImage(keras.layers.Layer):
 
 
 _ONE_AROUND = [[0, 0], [1, 1], [1, 1], [0, 0]]
+
+
+def _paddings(images: tf.Tensor, stride: int) -> list[list[Any]]:
+    """Returns what brings H and W to stride·k + 1, at the bottom and on the right."""
+    # Divides only non-negative numbers, as `_cropped` does.
+    bottom, right = ((stride - (n - 1) % stride) % stride for n in _size(images))
+    return [[0, 0], [0, bottom], [0, right], [0, 0]]
+
+
+def _cropped(x: tf.Tensor, images: tf.Tensor, stride: int) -> tf.Tensor:
+    """Crops a map of padded images to the positions of `images[:, ::stride, ::stride]`.
+
+    Divides only non-negative numbers: runtimes differ in how they round negative
+    quotients.
+    """
+    height, width = ((n + stride - 1) // stride for n in _size(images))
+    return x[:, :height, :width]
 
 
 def _size(x: tf.Tensor) -> tuple[Any, Any]:

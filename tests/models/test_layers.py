@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_tester import bilinear
+from scipy import ndimage
 
 from tf_levelset.models.layers import (
     CaffePreprocessing,
@@ -31,9 +32,13 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 # --- Caffe's pooling and preprocessing ---
 
 
-def test_max_pooling_pads_with_what_never_wins() -> None:
-    x = -tf.ones((1, 5, 5, 1))
-    np.testing.assert_array_equal(SymmetricMaxPooling2D(2)(x), -np.ones((1, 3, 3, 1)))
+@pytest.mark.parametrize("strides", [1, 2, 3])
+def test_max_pooling_takes_nothing_from_outside(strides: int) -> None:
+    for size in [(1, 1), (2, 5), (6, 7), (9, 4), (8, 8)]:
+        x = noise(2, *size, 3) - 99  # all below zero
+        pooled = ndimage.maximum_filter(x, (1, 3, 3, 1), mode="constant", cval=-np.inf)
+        expected = pooled[:, ::strides, ::strides]
+        np.testing.assert_array_equal(SymmetricMaxPooling2D(strides)(x), expected)
 
 
 def test_average_pooling_divides_by_nine_at_the_border() -> None:
