@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +46,14 @@ class ClassList:
         palette: uint8 (C, 3), RGB: the colours in the masks, or VOC's for index masks.
         read_labels: Reads a mask file.
         label_ids: The class, or void, of each id that `read_labels` returns.
+        stored: By each id or colour in the masks, as text, its name in the list.
     """
 
     names: tuple[str, ...]
     palette: np.ndarray
     read_labels: LabelReader
     label_ids: dict[int, int]
+    stored: dict[str, str]
 
 
 def image_folder(
@@ -107,7 +109,7 @@ def image_folder(
     found, faults = _pairs(root, root / images, root / masks)
     names, more = _of_split(root, split, sorted(found), val_fraction, seed)
     names = [name for name in names if name in found]
-    return paired_files_source(
+    source = paired_files_source(
         f"folder/{split}",
         [found[name][0] for name in names],
         [found[name][1] for name in names],
@@ -118,6 +120,7 @@ def image_folder(
         read_labels=class_list.read_labels,
         faults=[*faults, *more],
     )
+    return replace(source, stored_classes=class_list.stored)
 
 
 # --- Classes ---
@@ -182,6 +185,10 @@ def class_list(entries: Sequence[Entry], where: str = "`classes`") -> ClassList:
     names = tuple(name for name, _ in entries if name != VOID)
     classes = {name: index for index, name in enumerate(names)}
     labels = [classes.get(name, IGNORE_CLASS) for name, _ in entries]
+    stored = {
+        " ".join(map(str, values or (index,))): name
+        for index, (name, values) in enumerate(entries)
+    }
     if len(entries[0][1]) == 3:
         colors = {
             (values[0], values[1], values[2]): label
@@ -190,10 +197,12 @@ def class_list(entries: Sequence[Entry], where: str = "`classes`") -> ClassList:
         palette = np.array([v for name, v in entries if name != VOID], np.uint8)
         # This reader returns classes rather than ids.
         same = {label: label for label in labels}
-        return ClassList(names, palette, color_label_reader(colors), same)
+        return ClassList(names, palette, color_label_reader(colors), same, stored)
     ids = [values[0] if values else i for i, (_, values) in enumerate(entries)]
     label_ids = {IGNORE_CLASS: IGNORE_CLASS, **dict(zip(ids, labels, strict=True))}
-    return ClassList(names, voc_palette(len(names)), read_index_labels, label_ids)
+    return ClassList(
+        names, voc_palette(len(names)), read_index_labels, label_ids, stored
+    )
 
 
 def _check_entries(entries: Sequence[Entry], where: str) -> None:

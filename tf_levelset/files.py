@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -60,6 +61,11 @@ def inside(folder: Path, path: Path) -> Path:
             f"Expected a path inside {folder}. Received: {path}, which leads to {place}"
         )
     return path
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """Returns 32 hexadecimal digits that stand for the content of a file."""
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,8 @@ class Source:
             is wrong with them, without raising; None where there are no files. Several
             threads may call it at a time.
         files: The paths of all files that the source reads.
+        stored_classes: By each id or colour in the label files, as text, the name of
+            its class; empty where the data set's own format says so.
 
     Raises:
         ValueError: If the source is empty or the lengths do not agree.
@@ -52,6 +54,7 @@ class Source:
     has_labels: bool = True
     inspect: Callable[[int], Inspection] | None = None
     files: tuple[str, ...] = ()
+    stored_classes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, names = self.num_samples, len(self.sample_names)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tf_levelset.commands.main import main, parser
 from tf_levelset.commands.recipe_options import recipe_of
 from tf_levelset.training.recipe import Recipe
-from tf_levelset.training.recipes import RECIPES
+from tf_levelset.training.recipes import LEVEL_SET_WEIGHTS, RECIPES
 
 
 def recipe_from(arguments: str) -> Recipe:
@@ -63,6 +63,9 @@ def test_options_set_their_fields_and_no_other(
 ) -> None:
     values = {name: data.draw(st.sampled_from(FLAGS[name][1])) for name in names}
     fields = {FLAGS[name][0]: value for name, value in values.items()}
+    if "normalization" in names:
+        weight = LEVEL_SET_WEIGHTS[values["normalization"]]
+        fields.setdefault("level_set.level_set_weight", weight)
     found = recipe_from(" ".join(f"--{n} {value}" for n, value in values.items()))
     assert found.to_json() == with_values("synthetic", fields)
 
@@ -108,6 +111,25 @@ def test_options_change_a_named_recipe(
     arguments: str, name: str, values: dict[str, Any]
 ) -> None:
     assert recipe_from(arguments).to_json() == with_values(name, values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "weight"),
+    [
+        ("--normalization sum", 4e-4),
+        ("--normalization balanced --heaviside logit --epsilon 1", 12),
+        ("--set level_set.normalization=scale_free", 3),
+        ("--dataset voc --normalization mean", 0.67),
+        # The recipe's own, for its own form.
+        ("--recipe voc-fcn8s_resnet101 --normalization mean --heaviside ahf", 1.64),
+        ('--set level_set=\'{"normalization":"mean"}\'', 0.67),
+        # One that is given.
+        ("--normalization sum --level-set-weight 0.67", 0.67),
+        ("--normalization sum --set level_set.level_set_weight=0.67", 0.67),
+    ],
+)
+def test_each_normalization_has_its_own_weight(arguments: str, weight: float) -> None:
+    assert recipe_from(arguments).level_set["level_set_weight"] == weight
 
 
 def test_list_of_recipes_has_numbers_and_commands(

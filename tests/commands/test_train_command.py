@@ -58,9 +58,10 @@ class Training:
         data_dir: str | None = None,
         checkpoints: CheckpointOptions | None = None,
         strategy: str | None = None,
+        restart: bool = False,
     ) -> dict[str, Any]:
         self.recipe, self.run_dir = recipe, run_dir
-        self.told += [checkpoints, strategy]
+        self.told += [checkpoints, strategy, *["restart"] * restart]
         (run_dir / "report.md").write_text("the report")
         return {} if strategy == "strategy workers" else {"evaluation": {"ls": {}}}
 
@@ -133,10 +134,11 @@ def test_options_of_checkpoints_and_execution_reach_the_run(
     assert training.told == [CheckpointOptions(seconds=600, keep=2), "strategy None"]
     assert "the report" in capsys.readouterr().out
     training.told.clear()
-    arguments += ["--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
+    arguments += ["--restart", "--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
     assert main([*arguments, "--deterministic", "--distribute", "workers"]) == 0
     checkpoints = CheckpointOptions(seconds=2.5, keep=7)
-    assert training.told == ["deterministic", checkpoints, "strategy workers"]
+    told = ["deterministic", checkpoints, "strategy workers", "restart"]
+    assert training.told == told
     # Only the chief of the workers prints.
     assert capsys.readouterr().out == ""
 

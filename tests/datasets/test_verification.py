@@ -13,12 +13,7 @@ from PIL import Image
 from tf_levelset.datasets import load_dataset, subset
 from tf_levelset.datasets.files.faults import DataSetError, Fault
 from tf_levelset.datasets.paired_files import paired_files_source
-from tf_levelset.datasets.verification import (
-    Verified,
-    load_verified,
-    state_of_files,
-    verify,
-)
+from tf_levelset.datasets.verification import Verified, load_verified, verify
 
 SIZE = (12, 16)
 NAMES = ("ground", "tree", "pond")
@@ -145,16 +140,15 @@ def test_generated_images_are_not_read() -> None:
 
 
 def test_what_was_sound_is_read_again_once_it_changes(root: Path) -> None:
-    first = load_verified("folder", ["train", "val"], root)
+    first = load_verified("folder", ["train", "val"], root, known={})
     assert len(first.found) == 2
-    again = load_verified("folder", ["train", "val"], root, known_state=first.state)
-    assert (again.found, again.state) == ((), first.state)
     path = root / "masks/00.png"
     os.utime(path, ns=(0, 0))
-    assert state_of_files(first.sources) != first.state
+    again = load_verified("folder", ["train", "val"], root, known=first.content)
+    assert (again.found, again.content) == ((), first.content)
     save(path, np.full(SIZE, 9, np.uint8))
     with pytest.raises(DataSetError, match=r"1 fault:\n.*00\.png: .*\[9\]"):
-        load_verified("folder", ["train", "val"], root, known_state=first.state)
+        load_verified("folder", ["train", "val"], root, known=first.content)
 
 
 def test_images_without_labels_are_read(tmp_path: Path) -> None:
@@ -164,6 +158,6 @@ def test_images_without_labels_are_read(tmp_path: Path) -> None:
     source = paired_files_source("toy", paths, None, ["x"], [(0, 0, 0)])
     found = verify(source)
     assert (found.faults, found.pixels.tolist()) == ((), [0])
-    assert Verified((source,), (found,), "").empty_classes() == []
+    assert Verified((source,), (found,), {}).empty_classes() == []
     truncate(tmp_path / "b.png")
     assert [Path(fault.path).stem for fault in verify(source).faults] == ["b"]

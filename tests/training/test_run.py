@@ -34,7 +34,7 @@ def test_the_checkpoint_holds_the_history(
 
 
 def test_a_multi_scale_net_is_trained_by_the_sum_of_four_losses(
-    tmp_path: Path, tiny_recipe: Recipe
+    tmp_path: Path, tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = dataclasses.replace(
         tiny_recipe,
@@ -59,3 +59,15 @@ def test_a_multi_scale_net_is_trained_by_the_sum_of_four_losses(
         parts = [row[f"{split}{name}_loss"] for name in run.trained.output_names]
         assert row[f"{split}loss"] == pytest.approx(sum(parts), rel=1e-4)
     assert run.model(np.zeros((1, 20, 30, 3))).shape == (1, 20, 30, 8)
+
+    # An added loss that dwarfs the cross-entropy, 23 - 2 against 2, is said once.
+    name = f"{run.trained.output_names[-1]}_cross_entropy"
+    for loss, said in (
+        (22, ""),
+        (23, "'ls' adds to the cross-entropy is 10.5"),
+        (9, ""),
+    ):
+        run.recorder.on_train_batch_end(0, {"loss": 4.0 * loss, name: 2.0})
+        printed = capsys.readouterr().out
+        assert said in printed
+        assert bool(said) == bool(printed)

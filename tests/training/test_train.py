@@ -21,11 +21,7 @@ from tf_levelset.training.checkpoints import Checkpoints
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import RECIPES
 from tf_levelset.training.resume import ExactResume
-from tf_levelset.training.run_folder import (
-    check_same_recipe,
-    load_recipe,
-    with_earlier_losses,
-)
+from tf_levelset.training.run_folder import load_recipe
 from tf_levelset.training.train import train
 
 STEPS_PER_EPOCH = 10 // 3
@@ -183,8 +179,11 @@ def test_a_run_at_full_resolution_that_ends_inside_an_epoch(
     assert model(tf.zeros((1, 33, 40, 3))).shape == (1, 33, 40, 8)
 
 
-def test_losses_can_be_added_to_a_run(
-    finished_run: Path, tmp_path: Path, tiny_recipe: Recipe
+def test_losses_and_epochs_can_be_added_to_a_run(
+    finished_run: Path,
+    tmp_path: Path,
+    tiny_recipe: Recipe,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = shutil.copytree(finished_run, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("model.keras")}
@@ -192,29 +191,18 @@ def test_losses_can_be_added_to_a_run(
     assert list(report["evaluation"]) == ["ce", "ls", "lmp"]
     assert before == {p: p.stat().st_mtime_ns for p in before}
     assert load_recipe(folder).losses == ("ce", "ls", "lmp")
-    with pytest.raises(ValueError, match=r"learning_rate: 0.1 there, 0.5 asked for"):
-        train(dataclasses.replace(tiny_recipe, learning_rate=0.5), folder)
-    # With options of its own, which those that are there must not change.
-    options = {"lmp": {"ratio": 0.5}}
-    other = dataclasses.replace(tiny_recipe, losses=("lmp",), loss_options=options)
-    with pytest.raises(ValueError, match=r"loss_options: \{\} there"):
-        check_same_recipe(folder, other)
-    options = {"dice": {"weight": 0.5}}
-    other = dataclasses.replace(tiny_recipe, losses=("dice",), loss_options=options)
-    check_same_recipe(folder, other)
-    merged = with_earlier_losses(other, folder)
-    assert merged.losses == ("ce", "ls", "lmp", "dice")
-    assert merged.loss_options == options
 
-
-def test_a_folder_of_an_older_recipe_is_resumed(
-    tmp_path: Path, tiny_recipe: Recipe
-) -> None:
-    # Its file lacks fields that have a default now.
-    recipe = dataclasses.replace(tiny_recipe, name="")
-    values = recipe.to_json()
-    for field in ("name", "schedule", "iterations", "loss_options"):
-        del values[field]
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    check_same_recipe(tmp_path, recipe)
-    assert load_recipe(tmp_path) == recipe
+    capsys.readouterr()
+    old = weights(folder / "ce")
+    train(dataclasses.replace(tiny_recipe, losses=("ce",), epochs=3), folder)
+    said = 'The run goes on to step 9 instead of 6. The schedule "poly" depends on'
+    assert said in capsys.readouterr().out
+    assert [row["step"] for row in history_of(folder / "ce")] == [3, 6, 9]
+    # The results are those of the longer run.
+    assert not np.array_equal(old[0], weights(folder / "ce")[0])
+    evaluation = json.loads((folder / "ce/evaluation.json").read_text())
+    energy = report["evaluation"]["ce"]["level_set_energy"]
+    assert evaluation["level_set_energy"] != energy
+    assert (folder / "ce/export/2").is_dir()
+    with pytest.raises(ValueError, match=r"\(epochs was `3`, is `2`\)"):
+        train(tiny_recipe, folder)

@@ -10,9 +10,15 @@ from tf_levelset.datasets import Source, load_dataset
 from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import PRESETS, DenseCRF, refined
 from tf_levelset.inference.predictor import Predictor, load_predictors
+from tf_levelset.training.identity import changed_classes
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import DEFAULTS, RECIPES
-from tf_levelset.training.run_folder import load_recipe
+from tf_levelset.training.run_folder import (
+    CLASSES_FILE,
+    MODEL_FILE,
+    load_recipe,
+    read_class_names,
+)
 
 
 def recipe_for(path: Path, dataset: str | None) -> Recipe:
@@ -43,11 +49,33 @@ def recipe_for(path: Path, dataset: str | None) -> Recipe:
 
 
 def load_split(options: argparse.Namespace, recipe: Recipe, split: str) -> Source:
-    """Loads a split of a recipe's data set from the folders that the options name."""
+    """Loads a split of a recipe's data set from the folders that the options name.
+
+    Raises:
+        ValueError: If a class of the run that the network belongs to has another
+            number in the data set. Classes that only have other names are printed.
+    """
     extra = dict(recipe.dataset_options)
     if options.sbd_dir is not None:
         extra["sbd_dir"] = options.sbd_dir
-    return load_dataset(recipe.dataset, split, options.data_dir, **extra)
+    source = load_dataset(recipe.dataset, split, options.data_dir, **extra)
+    path: Path = options.path if "path" in options else options.model
+    for folder in (path, *path.resolve().parents[:3], *sorted(path.glob("*/"))):
+        if (folder / MODEL_FILE).exists() and (folder / CLASSES_FILE).exists():
+            _compare_classes(read_class_names(folder / CLASSES_FILE), source)
+            break
+    return source
+
+
+def _compare_classes(trained: list[str], source: Source) -> None:
+    found = list(source.class_names)
+    changes = "; ".join(changed_classes(trained, found))
+    expected = f"the classes of {source.name} to be those that the network was trained"
+    numbers = [(trained.index(n), found.index(n)) for n in trained if n in found]
+    if any(number != other for number, other in numbers):
+        raise ValueError(f"Expected {expected} with. Received: changes ({changes})")
+    if changes:
+        print(f"Warning: expected {expected} with. Only their names differ: {changes}.")
 
 
 def load_predictor(path: Path) -> Predictor:

@@ -12,7 +12,14 @@ from tf_levelset.files import read_json
 from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES
 from tf_levelset.training.recipe import Recipe
-from tf_levelset.training.recipes import DEFAULTS, RECIPES, with_model
+from tf_levelset.training.recipes import (
+    DEFAULTS,
+    LEVEL_SET_WEIGHTS,
+    RECIPES,
+    with_model,
+)
+
+_WEIGHT = "level_set_weight"
 
 _GROUPS = {
     "model_options": ("width", "depth", "dilation", "dropout", "batch_norm", "weights"),
@@ -42,7 +49,8 @@ _DATA_OPTIONS = {
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """Returns the recipe that the options name, with the changes that they ask for.
 
-    The recipe keeps its name, so that the same command finds its run again;
+    A normalization that the recipe does not have brings its own weight, unless one is
+    given. The recipe keeps its name, so that the same command finds its run again;
     `tf-levelset tables` lists what was changed.
 
     Args:
@@ -72,10 +80,24 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         if field.name in given and field.name not in changes:
             value = given[field.name]
             changes[field.name] = tuple(value) if isinstance(value, list) else value
+    form, weight = _form(recipe), changes["level_set"].get(_WEIGHT)
+    if _WEIGHT not in given:
+        changes["level_set"].pop(_WEIGHT, None)
     recipe = dataclasses.replace(recipe, **changes)
     for assignment in given.get("set", ()):
         recipe = _with_assignment(recipe, assignment)
-    return recipe
+    if _WEIGHT in recipe.level_set:
+        return recipe
+    if _form(recipe) != form:
+        weight = LEVEL_SET_WEIGHTS.get(_form(recipe))
+    if weight is None:
+        return recipe  # its file names no weight, or the form is unknown
+    level_set = {**recipe.level_set, _WEIGHT: weight}
+    return dataclasses.replace(recipe, level_set=level_set)
+
+
+def _form(recipe: Recipe) -> str:
+    return str(recipe.level_set.get("normalization", "sum"))
 
 
 def _named_recipe(name: str | None, dataset: str | None) -> Recipe:

@@ -17,6 +17,7 @@ from tf_levelset.energy.options import HEAVISIDES, NORMALIZATIONS
 from tf_levelset.models import list_models
 from tf_levelset.optimizers.schedules import SCHEDULES
 from tf_levelset.training.recipe import LOSS_STRIDES, LOSSES, Recipe
+from tf_levelset.training.recipes import LEVEL_SET_WEIGHTS
 
 Kind = type | tuple[Any, ...]
 """The values of an option: a type, two numbers (type, name, name), or choices."""
@@ -38,7 +39,10 @@ COMMON: dict[str, tuple[Kind, str]] = {
 """Options of the recipe that are used most."""
 
 LENGTH: dict[str, tuple[Kind, str]] = {
-    "--epochs": (int, "Number of passes over the training split."),
+    "--epochs": (
+        int,
+        "Number of passes over the training split; more than before make a run longer.",
+    ),
     "--iterations": (int, "Number of training steps, instead of --epochs."),
 }
 
@@ -72,7 +76,13 @@ GROUPS: dict[str, dict[str, tuple[Kind, str]]] = {
         "--batch-norm": (bool, "Add batch normalization to a network without it."),
     },
     "level set loss": {
-        "--level-set-weight": (float, "Weight λ of the loss beside the cross-entropy."),
+        "--level-set-weight": (
+            float,
+            "Weight λ of the loss beside the cross-entropy. Another --normalization "
+            "than the recipe's brings its own ("
+            + ", ".join(f"{form} {w:g}" for form, w in LEVEL_SET_WEIGHTS.items())
+            + ").",
+        ),
         "--heaviside": (
             HEAVISIDES,
             "Approximation of the Heaviside function, one of %(choices)s.",
@@ -184,6 +194,11 @@ def _add_recipe_options(group: Any, options: dict[str, tuple[Kind, str]]) -> Non
 
 
 def _add_execution(group: Any) -> None:
+    sentence = (
+        "Start over in the folder of the run, and remove the run that it holds, once "
+        "the data and the recipe have passed all checks."
+    )
+    add_option(group, "--restart", sentence, bool)
     sentence = "Longest time between checkpoints; each epoch also ends with one."
     add_option(group, "--checkpoint-seconds", sentence, float, shown="600")
     sentence = "Number of checkpoints to keep."
@@ -221,7 +236,8 @@ def run(options: argparse.Namespace) -> None:
         **{name: value for name, value in given.items() if value is not None}
     )
     run_dir: Path = options.output or Path("runs") / recipe.name
-    if not train(recipe, run_dir, options.data_dir, checkpoints, strategy):
+    data_dir, restart = options.data_dir, options.restart
+    if not train(recipe, run_dir, data_dir, checkpoints, strategy, restart=restart):
         return  # a worker: only the chief reports
     print()
     print((run_dir / "report.md").read_text(encoding="utf-8"), end="")
@@ -235,12 +251,12 @@ def _run_smoke(options: argparse.Namespace, recipe: Recipe) -> None:
     from tf_levelset.training.recipes import smoke
     from tf_levelset.training.train import train
 
-    for name in ("data_dir", "output", "distribute"):
-        if getattr(options, name) is not None:
+    for name in ("data_dir", "output", "distribute", "restart"):
+        if getattr(options, name):
             raise ValueError(
-                "Expected --smoke without --data-dir, --output and --distribute, "
-                "because it uses synthetic images, keeps nothing and runs in one "
-                f"process. Received: --{name.replace('_', '-')} "
+                "Expected --smoke without --data-dir, --output, --distribute and "
+                "--restart, because it uses synthetic images, keeps nothing and runs "
+                f"in one process. Received: --{name.replace('_', '-')} "
                 f"{getattr(options, name)}"
             )
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_levelset.inference.evaluation import TRIMAP_WIDTHS
-from tf_levelset.training.recipe import PLACES, Recipe
+from tf_levelset.training.recipe import PLACES, Recipe, flat
 from tf_levelset.training.run_folder import (
     CLASSES_FILE,
     load_recipe,
@@ -170,21 +170,9 @@ def settings(entries: Sequence[Entry]) -> dict[str, list[str]]:
         such as `versions.keras`, a text for each run.
     """
     runs = {entry.run: entry for entry in entries}.values()
-    values = [_flat({**e.recipe.to_json(), "versions": e.versions}) for e in runs]
+    values = [flat({**e.recipe.to_json(), "versions": e.versions}) for e in runs]
     fields = dict.fromkeys(field for run in values for field in run)
     return {field: [run.get(field, NO_VALUE) for run in values] for field in fields}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Returns the values of nested mappings as texts, by their path."""
-    result: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            result |= _flat(value, f"{prefix}{key}.")
-        else:
-            is_text = isinstance(value, str)
-            result[prefix + key] = value if is_text else json.dumps(value)
-    return result
 
 
 SUMMARY = {

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.files import sync, write_text
 from tf_levelset.training.distribution import WORKER_LOST
 
@@ -39,8 +40,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, is_chief: bool = True) -> None:
-        if keep < 1:
-            raise ValueError(f"Expected `keep` to be at least 1. Received: {keep!r}")
+        expect(keep >= 1, "`keep` to be at least 1", keep)
         self.folder, self.keep, self.is_chief = folder, keep, is_chief
 
     def steps(self) -> list[int]:
@@ -65,8 +65,7 @@ class Checkpoints:
         """
         faults: list[str] = []
         for step in reversed(self.steps()):
-            fault = self.fault(step)
-            if fault is None:
+            if (fault := self.fault(step)) is None:
                 for line in faults:
                     print(f"Warning: {line} Resuming from step {step}.", flush=True)
                 return step
@@ -165,11 +164,5 @@ def _remove(path: Path) -> None:
 
 def _checksums(paths: list[Path]) -> str:
     """Returns the SHA-256 of files, as the command `sha256sum` prints them."""
-    lines = []
-    for path in paths:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-        lines.append(f"{digest.hexdigest()}  {path.name}\n")
-    return "".join(lines)
+    digests = ((hashlib.sha256(path.read_bytes()), path.name) for path in paths)
+    return "".join(f"{digest.hexdigest()}  {name}\n" for digest, name in digests)

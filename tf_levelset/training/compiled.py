@@ -27,7 +27,7 @@ COMPARISON_LOSSES: dict[str, type[losses.SegmentationLoss]] = {
 }
 """The losses that the level set loss is compared with, by their names in recipes."""
 
-_REPLACES_CROSS_ENTROPY = ("lad", "lmp", "focal")
+REPLACES_CROSS_ENTROPY = ("lad", "lmp", "focal")
 """Losses that reweight the cross-entropy; the others are added to it."""
 
 NO_XLA = ("boundary",)
@@ -115,7 +115,7 @@ def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Los
     cross_entropy = losses.CrossEntropyLevelSetLoss(level_set_weight=0.0, **common)
     if name == "ce":
         return cross_entropy
-    if name in _REPLACES_CROSS_ENTROPY:
+    if name in REPLACES_CROSS_ENTROPY:
         return call_with_options(name, COMPARISON_LOSSES[name], **options, **common)
     options = dict(options)
     weight = options.pop("weight", 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,6 +157,11 @@ class Recipe:
         if not holds(value):
             raise ValueError(f"Expected `{name}` to be {expected}. Received: {value!r}")
 
+    def steps(self, num_samples: int) -> tuple[int, int]:
+        """Returns the number of steps in an epoch, and in all, for a training split."""
+        per_epoch = max(1, num_samples // self.batch_size)
+        return per_epoch, self.iterations or per_epoch * self.epochs
+
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as JSON values, from which `from_json` restores it."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
@@ -189,3 +194,15 @@ class Recipe:
             raise ValueError(
                 f"Expected the fields of a recipe. Received: {values!r}"
             ) from error
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Returns the values of nested mappings as texts, by their path."""
+    result: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            is_text = isinstance(value, str)
+            result[prefix + key] = value if is_text else json.dumps(value)
+    return result

@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.checks import expect
 from tf_levelset.training.checkpoints import Checkpoints
 from tf_levelset.training.distribution import all_the_same, any_worker, is_chief
 from tf_levelset.training.interrupts import Interrupts
@@ -42,10 +43,10 @@ class ExactResume(keras.callbacks.Callback):
             model.fit(batches, callbacks=[..., resume], **span)
 
     A checkpoint holds the variables of model and optimizer, the random states of
-    dropout layers, the history, and the metrics' totals since the start of the epoch;
-    the metrics' variables must be sums over batches, as those of Keras and of this
-    package are. The state of other callbacks is not saved. Put this one last, so that
-    an epoch counts as completed only after all others have handled its end.
+    dropout layers, the history, and the metrics' totals since the start of the epoch,
+    which must be sums over batches, as those of Keras and of this package are. The
+    state of other callbacks is not saved. Put this one last, so that an epoch counts as
+    completed only after all others have handled its end.
 
     In distributed training, every worker creates one on the same folder, and the chief
     writes the files. All workers write a checkpoint when one of them is told to stop.
@@ -53,7 +54,8 @@ class ExactResume(keras.callbacks.Callback):
     Args:
         model: A built and compiled model, with `steps_per_execution` of 1.
         folder: Folder of the checkpoints.
-        steps: Number of steps of the whole run.
+        steps: Number of steps of the whole run. A run that ended with a whole epoch
+            goes on if there are more now; a schedule that depends on them then changes.
         steps_per_epoch: Number of steps per epoch; the last epoch may be shorter.
         seconds: Seconds between checkpoints. One is written at the end of every epoch,
             and after any step once the last is older than this. With zero, one is
@@ -94,28 +96,27 @@ class ExactResume(keras.callbacks.Callback):
         interrupts: Interrupts | None = None,
     ) -> None:
         super().__init__()
-        if steps < 1 or steps_per_epoch < 1 or not 0 <= seconds < float("inf"):
-            raise ValueError(
-                "Expected `steps` and `steps_per_epoch` of at least 1, and `seconds` "
-                f"of zero or more. Received: steps={steps!r}, "
-                f"steps_per_epoch={steps_per_epoch!r}, seconds={seconds!r}"
-            )
+        expect(
+            steps >= 1 and steps_per_epoch >= 1 and 0 <= seconds < float("inf"),
+            "`steps` and `steps_per_epoch` of at least 1, `seconds` of zero or more",
+            (steps, steps_per_epoch, seconds),
+        )
         optimizer = getattr(model, "optimizer", None)
         known = isinstance(optimizer, keras.optimizers.Optimizer)
-        if not (model.built and known) or getattr(optimizer, "use_ema", False):
+        expect(
             # At the end of every `fit`, `use_ema` replaces the weights by averages.
-            raise ValueError(
-                "Expected a model that is built and compiled with an optimizer of "
-                "keras.optimizers, without `use_ema`. Received: "
-                f"{model.name} with {getattr(optimizer, 'name', None)}, a "
-                f"{type(optimizer)}"
-            )
+            model.built and known and not getattr(optimizer, "use_ema", False),
+            "a model that is built and compiled with an optimizer of keras.optimizers, "
+            "without `use_ema`",
+            (model.name, getattr(optimizer, "name", None), type(optimizer)),
+        )
         self.strategy = model.distribute_strategy
         self.checkpoints = Checkpoints(
             Path(folder), keep, is_chief=is_chief(self.strategy)
         )
         self.steps, self.steps_per_epoch = steps, steps_per_epoch
-        self.seconds, self.names, self.interrupts = seconds, names, interrupts
+        self.seconds, self.names = seconds, names
+        self.interrupts = interrupts or Interrupts()
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._trained = model
@@ -145,7 +146,7 @@ class ExactResume(keras.callbacks.Callback):
         size = self.steps_per_epoch
         end_of_epoch = min(-(-self.step // size) * size, self.steps)
         end_of_whole_epochs = max(self.steps // size * size, end_of_epoch)
-        stops = (self.step, end_of_epoch, end_of_whole_epochs, self.steps)
+        stops = {self.step, end_of_epoch, end_of_whole_epochs, self.steps}
         return [
             (
                 start,
@@ -155,8 +156,7 @@ class ExactResume(keras.callbacks.Callback):
                     "steps_per_epoch": min(size, stop - start),
                 },
             )
-            for start, stop in pairwise(stops)
-            if start < stop
+            for start, stop in pairwise(sorted(stops))
         ]
 
     @contextlib.contextmanager
@@ -253,7 +253,7 @@ class ExactResume(keras.callbacks.Callback):
             return
         # All workers write their checkpoints at the same step.
         is_old = time.perf_counter() - self._saved_at >= self.seconds
-        save, stop = any_worker(self.strategy, is_old, self._is_interrupted())
+        save, stop = any_worker(self.strategy, is_old, self.interrupts.requested)
         if save or stop:
             self.save()
         if stop:
@@ -264,7 +264,7 @@ class ExactResume(keras.callbacks.Callback):
         self.history.append(self.row(epoch, logs or {}))
         self._epoch_seconds = 0.0
         self.save()
-        if any(any_worker(self.strategy, self._is_interrupted())):
+        if any(any_worker(self.strategy, self.interrupts.requested)):
             raise KeyboardInterrupt
 
     # --- Reading a checkpoint ---
@@ -274,6 +274,7 @@ class ExactResume(keras.callbacks.Callback):
         step = self.checkpoints.newest()
         if step is not None:
             self._read(str(self.checkpoints.prefix(step)))
+            self._check_steps()
         if not all_the_same(self.strategy, self.step):
             raise ValueError(
                 "Expected every worker to resume from the same checkpoint, in a folder "
@@ -298,27 +299,22 @@ class ExactResume(keras.callbacks.Callback):
         progress = json.loads(self._progress.numpy())
         self.step, self.history = progress["step"], progress["history"]
         self._epoch_seconds = progress["epoch_seconds"]
-        if self.steps_per_epoch != progress["steps_per_epoch"]:
-            raise ValueError(
-                f"Expected steps_per_epoch={progress['steps_per_epoch']}, with which "
-                f"the run was started. Received: {self.steps_per_epoch}"
-            )
-        ended = self.step % self.steps_per_epoch and self.history
-        if ended and self.history[-1]["step"] == self.step < self.steps:
-            raise ValueError(
-                f"Expected steps={self.step}, with which the run ended inside an "
-                f"epoch. Received: {self.steps}"
-            )
+        size = progress["steps_per_epoch"]
+        started = f"steps_per_epoch={size}, with which the run was started"
+        expect(self.steps_per_epoch == size, started, self.steps_per_epoch)
+
+    def _check_steps(self) -> None:
+        taken = f"`steps` of {self.step} or more, which the run has taken"
+        expect(self.steps >= self.step, taken, self.steps)
+        if self.history and self.history[-1]["step"] == self.step < self.steps:
+            expected = f"steps={self.step}, with which the run ended inside an epoch"
+            expect(self.step % self.steps_per_epoch == 0, expected, self.steps)
 
     def _read_sums(self) -> list[np.ndarray]:
         """Reads the metrics' totals in the epoch that was interrupted."""
         reader = tf.train.load_checkpoint(str(self.checkpoints.prefix(self.step)))
-        names = [
-            name
-            for name in reader.get_variable_to_shape_map()
-            if name.startswith("metrics/") and name.endswith(_VALUE)
-        ]
-        return [reader.get_tensor(f"metrics/{i}{_VALUE}") for i in range(len(names))]
+        names = (f"metrics/{index}{_VALUE}" for index in count())
+        return [reader.get_tensor(n) for n in takewhile(reader.has_tensor, names)]
 
     def _add_earlier_sums(self) -> None:
         """Adds the earlier sums to the metrics, after the first step of `fit`.
@@ -353,17 +349,13 @@ class ExactResume(keras.callbacks.Callback):
 
     def _where(self, step: int) -> str:
         """Returns a step, its samples and the last checkpoint, for error messages."""
-        samples = (
-            f", of the samples {', '.join(self.names(step))}" if self.names else ""
-        )
-        steps = self.checkpoints.steps()
-        if not steps:
-            return f"step {step}{samples}. No checkpoint was written before."
-        last = self.checkpoints.prefix(steps[-1])
-        return f"step {step}{samples}. {last} is the last checkpoint before."
-
-    def _is_interrupted(self) -> bool:
-        return self.interrupts is not None and self.interrupts.requested
+        names = f", of the samples {', '.join(self.names(step))}" if self.names else ""
+        last = "No checkpoint was written before."
+        if steps := self.checkpoints.steps():
+            last = (
+                f"{self.checkpoints.prefix(steps[-1])} is the last checkpoint before."
+            )
+        return f"step {step}{names}. {last}"
 
 
 def graph_message(error: tf.errors.OpError) -> str:

@@ -30,7 +30,7 @@ from tf_levelset.inference.evaluation import evaluate
 from tf_levelset.inference.panels import panel
 from tf_levelset.inference.predictor import KerasPredictor
 from tf_levelset.models.safe_loading import load_keras
-from tf_levelset.training.compiled import build_model
+from tf_levelset.training.compiled import REPLACES_CROSS_ENTROPY, build_model
 from tf_levelset.training.distribution import (
     Batches,
     distribute,
@@ -41,10 +41,19 @@ from tf_levelset.training.distribution import (
 from tf_levelset.training.interrupts import Interrupts
 from tf_levelset.training.recipe import LOSSES, Recipe
 from tf_levelset.training.resume import ExactResume
-from tf_levelset.training.run_folder import CLASSES_FILE, MODEL_FILE, PALETTE_FILE
+from tf_levelset.training.run_folder import (
+    CLASSES_FILE,
+    EVALUATION_FILE,
+    MODEL_FILE,
+    PALETTE_FILE,
+)
 
 PANELS = 10
 """About how often TensorBoard is shown images of the validation split."""
+
+FIRST_STEPS, DWARFED = 10, 10
+"""In so many steps a warning is printed if an added loss is so many times the
+cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +112,7 @@ class Run:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.is_chief = is_chief(self.strategy)
         self.train_source, self.val_source = train_source, val_source
-        self.steps_per_epoch = max(1, train_source.num_samples // recipe.batch_size)
-        self.steps = recipe.iterations or self.steps_per_epoch * recipe.epochs
+        self.steps_per_epoch, self.steps = recipe.steps(train_source.num_samples)
         self.epochs = -(-self.steps // self.steps_per_epoch)
         with self.strategy.scope():
             self.trained, self.model = build_model(
@@ -219,6 +227,13 @@ class Run:
     def save(self) -> None:
         """Saves the trained model, unless it is saved; every worker takes part."""
         path = self.folder / MODEL_FILE
+        palette = np.asarray(self.val_source.palette).tolist()
+        for name, values in (
+            (CLASSES_FILE, list(self.val_source.class_names)),
+            (PALETTE_FILE, palette),
+        ):
+            if self.is_chief and not (self.folder / name).exists():
+                write_json(self.folder / name, values)
         if path.exists():
             return
         if self.is_chief:
@@ -236,17 +251,16 @@ class Run:
         if self.strategy.num_replicas_in_sync > 1:
             # Each replica holds a part of some variables; the saved model has all.
             model = load_keras(self.folder / MODEL_FILE)
-        if not (self.folder / "evaluation.json").exists():
-            result = evaluate(KerasPredictor(model), self.val_source)
-            write_json(self.folder / "evaluation.json", result)
-        write_json(self.folder / CLASSES_FILE, list(self.val_source.class_names))
-        palette = np.asarray(self.val_source.palette).tolist()
-        write_json(self.folder / PALETTE_FILE, palette)
-        exported = self.folder / "export"
+        path, exported = self.folder / EVALUATION_FILE, self.folder / "export"
+        is_new = not path.exists()
+        result = evaluate(KerasPredictor(model), self.val_source) if is_new else None
         for left in exported.glob(".partial-*"):  # by an export that was killed
             shutil.rmtree(left)
-        if not numbered_versions(exported):
+        # A run that was made longer exports a further version.
+        if is_new or not numbered_versions(exported):
             export(model, exported, self.val_source.class_names)
+        if is_new:
+            write_json(path, result)
 
 
 class Recorder(ExactResume):
@@ -267,12 +281,38 @@ class Recorder(ExactResume):
                 seed=run.recipe.seed,
             ),
         )
-        self.run = run
+        self.run, self.warned = run, False
 
     def save(self) -> None:
         """Writes a checkpoint and then the history's files."""
+        if self.step >= self.steps and self.checkpoints.is_chief:
+            # Of the run before it was made longer: the last step makes new ones.
+            for name in (MODEL_FILE, EVALUATION_FILE):
+                (self.run.folder / name).unlink(missing_ok=True)
         super().save()
         self.run.write_history()
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Says once if, in the first steps, an added loss dwarfs the cross-entropy."""
+        if self.step < FIRST_STEPS and self.run.is_chief and not self.warned:
+            self._compare_terms(logs or {})
+        super().on_train_batch_end(batch, logs)
+
+    def _compare_terms(self, logs: dict[str, Any]) -> None:
+        run = self.run
+        (entropy,) = (v for name, v in logs.items() if name.endswith("cross_entropy"))
+        added = float(logs["loss"]) / run.outputs - float(entropy)
+        self.warned = added > DWARFED * float(entropy)
+        if self.warned and run.name not in REPLACES_CROSS_ENTROPY:
+            print(
+                f"\nWarning: in step {self.step}, what {run.name!r} adds to the cross-"
+                f"entropy is {added / float(entropy):.3g} times as large and may drown "
+                "it. Lower its weight: --level-set-weight, whose help names one for "
+                "each normalization, or that in `loss_options`.",
+                flush=True,
+            )
 
     def row(self, epoch: int, logs: dict[str, Any]) -> dict[str, float]:
         """Returns the row of an epoch.

@@ -4,7 +4,7 @@ A run folder holds
 
     config.json                 the recipe
     report.json  report.md  panel.png        the losses side by side
-    verified.json               the state of the data set's files when they were checked
+    verified.json               digests of the data, see `identity`
     ce/  ls/  …                 one folder per loss:
         checkpoint/             everything that training changes, to resume from
         history.csv  history.json            one row per epoch
@@ -17,7 +17,6 @@ A run folder holds
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from tf_levelset.training.recipe import Recipe
 
 CONFIG_FILE = "config.json"
 VERIFIED_FILE = "verified.json"
-MODEL_FILE = "model.keras"
+MODEL_FILE, EVALUATION_FILE = "model.keras", "evaluation.json"
 CLASSES_FILE, PALETTE_FILE = "classes.json", "palette.json"
 
 SCORES = (
@@ -63,53 +62,6 @@ def load_recipe(run_dir: Path) -> Recipe:
     return Recipe.from_json(read_json(path))
 
 
-def check_same_recipe(run_dir: Path, recipe: Recipe) -> None:
-    """Raises `ValueError` if the folder holds the run of another recipe.
-
-    The losses may differ, because each has its own folder; the options of losses that
-    both recipes train must be equal.
-    """
-    path = run_dir / CONFIG_FILE
-    if not path.exists():
-        return
-    try:
-        # Fields that the file lacks get their default values.
-        found = load_recipe(run_dir).to_json()
-    except ValueError as error:
-        raise ValueError(
-            f"Expected {path} to be the recipe of a run, to resume it. Received: "
-            f"another file ({error}). Choose a new folder, or remove that one."
-        ) from error
-    wanted = recipe.to_json()
-    common = set(wanted.pop("losses")) & set(found.pop("losses"))
-    for values in (wanted, found):
-        options = values["loss_options"]
-        values["loss_options"] = {k: v for k, v in options.items() if k in common}
-    changes = [
-        f"{key}: {found[key]!r} there, {wanted[key]!r} asked for"
-        for key in sorted(wanted)
-        if wanted[key] != found[key]
-    ]
-    if changes:
-        raise ValueError(
-            f"Expected the recipe that the run in {run_dir} was started with, to "
-            f"resume it. Received: another one ({'; '.join(changes)}). Choose a new "
-            "folder, or remove that one."
-        )
-
-
-def with_earlier_losses(recipe: Recipe, run_dir: Path) -> Recipe:
-    """Returns the recipe with the losses that the folder holds already added to it."""
-    if not (run_dir / CONFIG_FILE).exists():
-        return recipe
-    earlier = load_recipe(run_dir)
-    return dataclasses.replace(
-        recipe,
-        losses=tuple(dict.fromkeys([*earlier.losses, *recipe.losses])),
-        loss_options={**earlier.loss_options, **recipe.loss_options},
-    )
-
-
 # --- Histories and evaluations ---
 #
 # Each function that reads a file raises `ValueError`, naming the file, if it does not
@@ -125,7 +77,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
         and all(map(is_number, row.values()))
         for row in rows
     )
-    _require(path, is_history, "a history, rows of numbers", rows)
+    require(path, is_history, "a history, rows of numbers", rows)
     return rows
 
 
@@ -142,7 +94,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 def read_evaluations(path: Path) -> dict[str, dict[str, Any]]:
     """Reads evaluations by the names of their losses."""
     values = read_json(path)
-    _require(path, isinstance(values, dict), "evaluations by their losses", values)
+    require(path, isinstance(values, dict), "evaluations by their losses", values)
     return {name: checked_evaluation(path, value) for name, value in values.items()}
 
 
@@ -155,7 +107,7 @@ def checked_evaluation(path: Path, values: Any) -> dict[str, Any]:
         and all(_is_score(values.get(name)) for name in SCORES)
         and all(_are_scores(values.get(name, {})) for name in SCORES_BY_NAME)
     )
-    _require(path, is_evaluation, "an evaluation", values)
+    require(path, is_evaluation, "an evaluation", values)
     return values
 
 
@@ -174,7 +126,7 @@ def read_class_names(path: Path) -> list[str]:
     """Reads the names of classes."""
     names = read_json(path)
     are_names = isinstance(names, list) and all(isinstance(n, str) for n in names)
-    _require(path, are_names, "names of classes", names)
+    require(path, are_names, "names of classes", names)
     return names
 
 
@@ -187,7 +139,7 @@ def read_palette(path: Path) -> np.ndarray:
         and all(is_whole(value) and 0 <= value <= 255 for value in row)
         for row in rows
     )
-    _require(path, is_palette, "colours [red, green, blue]", rows)
+    require(path, is_palette, "colours [red, green, blue]", rows)
     return np.array(rows, np.uint8).reshape(-1, 3)
 
 
@@ -198,10 +150,11 @@ def read_versions(path: Path) -> dict[str, str]:
     is_report = isinstance(versions, dict) and all(
         isinstance(text, str) for text in versions.values()
     )
-    _require(path, is_report, "the report of a run", report)
+    require(path, is_report, "the report of a run", report)
     return versions or {}
 
 
-def _require(path: Path, condition: bool, expected: str, values: Any) -> None:
+def require(path: Path, condition: bool, expected: str, values: Any) -> None:
+    """Raises `ValueError`, naming the file, unless a condition holds."""
     if not condition:
         raise ValueError(f"Expected {expected} in {path}. Received: {values!r:.200}")

@@ -7,6 +7,7 @@ files of a run folder are listed in `run_folder`.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 from tf_levelset import compat
 from tf_levelset.datasets.pipeline import Source
 from tf_levelset.datasets.verification import Verified, load_verified
-from tf_levelset.files import check_links, read_json, write_json, write_text
+from tf_levelset.files import check_links, write_json, write_text
 from tf_levelset.inference.panels import panel, write_png
 from tf_levelset.inference.predictor import KerasPredictor, Predictor
 from tf_levelset.inference.score_table import report_rows, table
@@ -26,19 +27,23 @@ from tf_levelset.training.distribution import (
     naming_lost_workers,
     wait_for_all,
 )
+from tf_levelset.training.identity import (
+    Identity,
+    identity_of,
+    notices,
+    read_identity,
+    remove_run,
+    resumed,
+)
 from tf_levelset.training.interrupts import Interrupts
 from tf_levelset.training.recipe import LOSSES, Recipe
 from tf_levelset.training.run import CheckpointOptions, Run
 from tf_levelset.training.run_folder import (
-    CONFIG_FILE,
+    EVALUATION_FILE,
     MODEL_FILE,
-    VERIFIED_FILE,
-    check_same_recipe,
-    load_recipe,
     read_evaluation,
     read_history,
     training_seconds,
-    with_earlier_losses,
 )
 
 PANEL_SAMPLES = 4
@@ -50,8 +55,13 @@ def train(
     data_dir: str | None = None,
     checkpoints: CheckpointOptions | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    *,
+    restart: bool = False,
 ) -> dict[str, Any]:
     """Trains every loss of a recipe, or resumes from the folder's checkpoints.
+
+    A run is resumed with more losses, or with more epochs or iterations, but with
+    nothing else that is new: see `identity`.
 
     Args:
         recipe: The recipe.
@@ -61,19 +71,22 @@ def train(
         strategy: How replicas train together, each on its part of every batch; by
             default the current strategy. Workers share `run_dir`, which the chief
             writes.
+        restart: Whether to remove the run that the folder holds, once the new one has
+            passed all checks, and to start over.
 
     Returns:
         The report, as in report.json. Only the chief returns it; other workers return
         an empty dictionary.
 
     Raises:
-        ValueError: If the folder holds the run of another recipe, or a link that leads
+        ValueError: If the folder holds a run of another recipe, of other data or of
+            other initial weights, naming what has changed, or a link that leads
             outside of it; and as soon as a loss is not finite, naming the step, its
             samples and the last checkpoint.
         OSError: If a file cannot be written, for example because the disk is full. The
             last checkpoint is kept.
         DataSetError: If a file of the data set is faulty. All files are read before
-            training, and again only after one of them has changed.
+            training, and decoded again only if one of them has changed.
         ConnectionError: If another worker has ended.
         KeyboardInterrupt: On Ctrl-C or SIGTERM, after the current step and its
             checkpoint. The same call resumes.
@@ -81,72 +94,72 @@ def train(
     check_links(run_dir)
     strategy = strategy or tf.distribute.get_strategy()
     check_batch_size(recipe.batch_size, strategy)
-    check_same_recipe(run_dir, recipe)
-    verified = _verified(recipe, run_dir, data_dir)
+    earlier = None if restart else read_identity(run_dir)
+    verified = _verified(recipe, data_dir, earlier)
     # Invalid options of any loss raise before the first loss is trained, and before
     # anything is written to the folder.
     for name in recipe.losses:
         build_loss(recipe, name, verified.sources[0].ignore_class)
+    identity = identity_of(recipe, verified.content)
+    if earlier is not None:
+        lines = notices(earlier, identity)
+        identity = resumed(earlier, identity, run_dir)
+        if is_chief(strategy):
+            print(*lines, sep="\n", end="\n" * bool(lines), flush=True)
+
+    def new_run(name: str, folder: Path) -> Run:
+        sources = verified.sources[0], verified.sources[-1]
+        return Run(
+            recipe, name, folder, *sources, checkpoints=checkpoints, strategy=strategy
+        )
+
     with naming_lost_workers(strategy):
+        if restart:
+            with tempfile.TemporaryDirectory() as folder:
+                new_run(recipe.losses[0], Path(folder)).check()
+            if is_chief(strategy):
+                remove_run(run_dir)
+            wait_for_all(strategy)
         for name in recipe.losses:
-            _train_one(recipe, name, run_dir, verified, checkpoints, strategy)
-        report = _report(run_dir, verified.sources[-1]) if is_chief(strategy) else {}
+            run = new_run(name, run_dir / name)
+            if name == recipe.losses[0]:
+                run.check()
+                if run.is_chief:
+                    identity.write(run_dir)
+            with Interrupts() as interrupts:
+                run.fit(interrupts)
+            run.save()
+            if run.is_chief:
+                run.finish()
+        report = {}
+        if is_chief(strategy):
+            report = _report(run_dir, identity.recipe, verified.sources[-1])
         wait_for_all(strategy)
     return report
 
 
-def _train_one(
-    recipe: Recipe,
-    name: str,
-    run_dir: Path,
-    verified: Verified,
-    checkpoints: CheckpointOptions | None,
-    strategy: tf.distribute.Strategy,
-) -> None:
-    """Trains one loss of a recipe, as far as this is not yet done."""
-    run = Run(
-        recipe,
-        name,
-        run_dir / name,
-        verified.sources[0],
-        verified.sources[-1],
-        checkpoints=checkpoints,
-        strategy=strategy,
-    )
-    if name == recipe.losses[0]:
-        run.check()
-        if run.is_chief:
-            config = with_earlier_losses(recipe, run_dir).to_json()
-            write_json(run_dir / CONFIG_FILE, config)
-            write_json(run_dir / VERIFIED_FILE, verified.state)
-    with Interrupts() as interrupts:
-        run.fit(interrupts)
-    run.save()
-    if run.is_chief:
-        run.finish()
-
-
-def _verified(recipe: Recipe, run_dir: Path, data_dir: str | None) -> Verified:
+def _verified(
+    recipe: Recipe, data_dir: str | None, earlier: Identity | None
+) -> Verified:
     """Returns the training and validation data, whose files were all read once."""
-    path = run_dir / VERIFIED_FILE
     verified = load_verified(
         recipe.dataset,
         list(dict.fromkeys((recipe.train_split, recipe.val_split))),
         data_dir,
         recipe.dataset_options,
-        read_json(path) if path.exists() else None,
+        {} if earlier is None else earlier.data,
     )
     for fault in verified.empty_classes():
         print(f"Warning: {fault}")
     return verified
 
 
-def _report(run_dir: Path, val_source: Source) -> dict[str, Any]:
+def _report(run_dir: Path, recipe: Recipe, val_source: Source) -> dict[str, Any]:
     """Writes scores and images of all losses that are trained, side by side."""
     results = {
-        name: read_evaluation(run_dir / name / "evaluation.json")
-        for name in load_recipe(run_dir).losses
-        if (run_dir / name / "evaluation.json").exists()
+        name: read_evaluation(run_dir / name / EVALUATION_FILE)
+        for name in recipe.losses
+        if (run_dir / name / EVALUATION_FILE).exists()
     }
     seconds = {
         name: training_seconds(read_history(run_dir / name / "history.json"))
