@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tf_levelset.checks import expect, is_number, is_whole
+from tf_levelset.checks import expect, is_number, is_whole, plain_options
 
 
+@plain_options
 @dataclass(frozen=True)
 class Augmentation:
     """Describes what is done to each training sample, in the order of the arguments.
@@ -60,9 +61,6 @@ class Augmentation:
         expect(holds, "`resize_scale` to be above 0", factor)
         holds = self.scale is None or _is_range(self.scale)
         expect(holds, "`scale` to be (low, high) with 0 < low <= high", self.scale)
-        for name in ("flip", "photometric"):
-            value = getattr(self, name)
-            expect(isinstance(value, bool), f"`{name}` to be True or False", value)
 
 
 def output_size(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, plain_options
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.faults import Fault
 from tf_levelset.datasets.files.labels import (
@@ -56,6 +56,7 @@ class ClassList:
     stored: dict[str, str]
 
 
+@plain_options
 def image_folder(
     data_dir: str | os.PathLike[str],
     split: str = "train",

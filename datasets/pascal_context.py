@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, plain_options
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.matlab import read_variable
 from tf_levelset.datasets.paired_files import paired_files_source
@@ -37,6 +37,7 @@ SPLITS = ("train", "val", "trainval")
 _NUM_IDS = 460  # 0 and the 459
 
 
+@plain_options
 def pascal_context(
     data_dir: str | os.PathLike[str],
     split: str = "train",

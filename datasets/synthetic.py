@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, plain_options
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.augmentation import is_size
 from tf_levelset.datasets.pipeline import Source
@@ -42,6 +42,7 @@ _SPREAD = 110.0
 _MIN_CONTRAST = 60.0
 
 
+@plain_options
 def synthetic(
     split: str = "train",
     num_samples: int | None = None,

@@ -10,7 +10,7 @@ from os import PathLike
 
 import keras
 
-from tf_levelset.checks import check_positive, expect, is_number
+from tf_levelset.checks import check_positive, expect, is_number, plain_options
 from tf_levelset.models.layers import (
     CaffePreprocessing,
     CropToStride,
@@ -149,6 +149,7 @@ def output_stride(model: keras.Model) -> int:
     return _crop_layer(model).stride
 
 
+@plain_options
 def at_input_size(model: keras.Model, input_scale: float = 1.0) -> keras.Model:
     """Returns the same net, sharing its weights, with logits at the size of the images.
 

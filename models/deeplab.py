@@ -8,7 +8,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import check_num_classes, expect, is_whole
+from tf_levelset.checks import check_num_classes, expect, is_whole, plain_options
 from tf_levelset.models.building import (
     check_dropout,
     finished_model,
@@ -24,6 +24,7 @@ from tf_levelset.models.vgg import convolution, vgg16
 OUTPUT_STRIDE = 8
 
 
+@plain_options
 def deeplab_largefov(
     num_classes: int,
     *,
@@ -100,6 +101,7 @@ def deeplab_largefov(
     )
 
 
+@plain_options
 def deeplab_resnet101(
     num_classes: int,
     *,

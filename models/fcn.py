@@ -15,7 +15,7 @@ from os import PathLike
 import keras
 
 from tf_levelset import compat
-from tf_levelset.checks import check_num_classes, expect
+from tf_levelset.checks import check_num_classes, expect, plain_options
 from tf_levelset.models.building import (
     check_dropout,
     finished_model,
@@ -32,6 +32,7 @@ COARSEST_STRIDE = 32
 OUTPUT_STRIDES = (32, 16, 8)
 
 
+@plain_options
 def fcn_vgg16(
     num_classes: int,
     *,
@@ -113,6 +114,7 @@ def fcn_vgg16(
     )
 
 
+@plain_options
 def fcn_resnet101(
     num_classes: int,
     *,

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.checks import plain_options
 from tf_levelset.constants import IMAGENET_MEAN_RGB
 
 
@@ -47,6 +48,7 @@ class CaffePreprocessing(keras.layers.Layer):
 class _OutputStrideLayer(keras.layers.Layer):
     """A layer with a stride; each subclass says which."""
 
+    @plain_options
     def __init__(self, stride: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stride = stride
@@ -125,6 +127,7 @@ class ResizeLike(keras.layers.Layer):
 class _SymmetricPooling2D(keras.layers.Layer):
     """3×3 pooling with one position of padding on every side, as in Caffe."""
 
+    @plain_options
     def __init__(self, strides: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.strides = strides

@@ -11,7 +11,7 @@ from os import PathLike
 
 import keras
 
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, plain_options
 from tf_levelset.models.building import finished_model, output_stride
 from tf_levelset.models.catalog import ASPP_RATES
 from tf_levelset.models.deeplab import deeplab_largefov, deeplab_resnet101
@@ -26,6 +26,7 @@ SCALES = (1.0, 0.75, 0.5)
 """Those of DeepLab v2."""
 
 
+@plain_options
 def multi_scale(
     net: keras.Model,
     *,
@@ -109,6 +110,7 @@ def _percent(scale: float) -> str:
     return f"{100 * scale:g}".replace(".", "_")
 
 
+@plain_options
 def deeplab_msc_largefov(
     num_classes: int,
     *,
@@ -141,6 +143,7 @@ def deeplab_msc_largefov(
     return multi_scale(net, upsample=upsample, input_scale=input_scale, name=name)
 
 
+@plain_options
 def deeplab_msc_resnet101(
     num_classes: int,
     *,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -9,13 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from bad_input import examples
+from hypothesis import given
+from hypothesis import strategies as st
 
+import tf_levelset
 from tf_levelset.checks import (
     call_with_options,
     check_numeric,
     is_number,
     is_whole,
+    plain,
 )
+from tf_levelset.datasets import Augmentation, load_dataset
+from tf_levelset.inference.crf import DenseCRF
+from tf_levelset.models import deeplab_largefov, layers
+from tf_levelset.optimizers.schedules import schedule
+from tf_levelset.training.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -56,6 +68,115 @@ def test_arrays_of_other_things(values: Any) -> None:
     check_numeric("y_true", [0, 1])  # lists are not looked into
     with pytest.raises(ValueError, match="Expected `y_true` to hold real numbers"):
         check_numeric("y_true", values)
+
+
+# --- NumPy's numbers as options ---
+
+INTEGERS = [np.uint8, np.int8, np.uint16, np.int64]
+FLOATS = [np.float16, np.float32, np.float64, np.longdouble]
+BFLOAT16 = tf.bfloat16.as_numpy_dtype
+
+
+@pytest.mark.parametrize("dtype", [bool, *INTEGERS, *FLOATS, BFLOAT16])
+def test_plain_numbers(dtype: Any) -> None:
+    number = np.ones((), dtype)
+    constant = () if dtype is np.longdouble else (tf.constant(number),)
+    for scalar in (number, number[()], *constant):
+        found = plain({"a": [scalar, (scalar,)]})["a"]
+        assert found == [1, (1,)]
+        assert {type(found[0]), type(found[1][0])} <= {bool, int, float}
+        assert is_number(scalar) == (dtype is not bool)
+        assert is_whole(scalar) == (np.dtype(dtype).kind in "iu")
+    assert json.dumps(plain(np.ones((1, 2), dtype))) in (
+        *("[[1, 1]]", "[[1.0, 1.0]]", "[[true, true]]"),
+    )
+    variable = tf.Variable(1.0)
+    assert plain(variable) is variable
+
+
+VALUES: dict[str, Any] = {
+    **{"num_classes": 2, "ignore_class": 7, "axis": 1, "threshold": 0.5},
+    **{"class_weight": [1.0, 2.0], "level_set_class_weight": [2.0, 0.5]},
+    **{"class_names": ["road", "sky"], "classes": [1, 0], "width": 3, "stride": 8},
+    **{"multipliers": [("bias", 2.0, 0.0)], "scale": 0.5, "sparse_y_pred": False},
+}
+"""Values of options, where these are not the numbers that are their defaults."""
+
+CLASSES = [
+    *(getattr(tf_levelset, name) for name in tf_levelset.__all__),
+    *(layer for layer in vars(layers).values() if isinstance(layer, type)),
+]
+
+
+def options_of(cls: Any) -> dict[str, Any]:
+    """Returns each option of a class that is a number or holds some or names."""
+    parameters = dict(inspect.signature(cls).parameters)
+    if "options" in parameters:
+        parameters |= inspect.signature(tf_levelset.MeanIoU).parameters
+    values = {name: VALUES.get(name, p.default) for name, p in parameters.items()}
+    kinds = (int, float, list)
+    return {name: value for name, value in values.items() if isinstance(value, kinds)}
+
+
+CONFIGURED = [
+    cls
+    for cls in CLASSES
+    if hasattr(cls, "get_config") and cls.__name__[0] != "_" and options_of(cls)
+]
+
+
+@pytest.mark.parametrize("cls", CONFIGURED, ids=lambda c: c.__name__)
+@examples(4)
+@given(data=st.data())
+def test_options_of_numpy_are_those_of_python(cls: Any, data: st.DataObject) -> None:
+    options, theirs = options_of(cls), {}
+    for name, value in options.items():
+        array = np.array(value, object if name == "multipliers" else None)
+        if array.dtype.kind in "if":
+            dtypes = INTEGERS if array.dtype.kind == "i" else FLOATS
+            exact = [dtype for dtype in dtypes if (array.astype(dtype) == array).all()]
+            array = array.astype(data.draw(st.sampled_from(exact), label=name))
+        theirs[name] = array[()]
+    config = json.loads(json.dumps(cls(**theirs).get_config()))
+    expected = cls(**options).get_config()
+    del config["name"], expected["name"]  # of metrics and layers, these are numbered
+    assert config == json.loads(json.dumps(expected))
+
+
+@pytest.mark.parametrize("cls", CONFIGURED, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("wrong", ["other", "False", 1, 0.0, None, [True]])
+def test_what_is_neither_true_nor_false(cls: Any, wrong: Any) -> None:
+    options = options_of(cls)
+    for name in [name for name, value in options.items() if type(value) is bool]:
+        with pytest.raises(ValueError, match=rf"Expected `{name}` to be True or False"):
+            cls(**{**options, name: wrong})
+
+
+def test_functions_and_plain_data_take_numbers_of_numpy() -> None:
+    three: Any = np.uint8(3)
+    half: Any = np.float32(0.5)
+    yes: Any = np.True_
+    size: Any = np.array([40, 40], np.uint8)
+    net = deeplab_largefov(three, width=half / 32, dilation=three, upsample=yes)
+    assert net.output_shape[-1] == 3
+    net.to_json()
+    source = load_dataset("synthetic", num_samples=three, size=size, num_classes=three)
+    assert source.load(0)[0].shape == (40, 40, 3)
+    recipe = Recipe(
+        "synthetic",
+        batch_size=three,
+        learning_rate=half,
+        dataset_options={"size": size},
+        augmentation=Augmentation(crop=size, scale=half * np.array([1, 2]), flip=yes),
+    )
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.augmentation == Augmentation(crop=(40, 40), scale=(0.5, 1), flip=True)
+    assert DenseCRF(three, bilateral_xy=half) == DenseCRF(3, bilateral_xy=0.5)
+    assert schedule("constant", half, np.uint8(200)) == 0.5
+    total = tf_levelset.LossSum([tf_levelset.FocalLoss()], [three])
+    json.dumps(total.get_config())
+    with pytest.raises(ValueError, match=r"Expected .*Received: nan"):
+        Augmentation(resize_scale=np.float32("nan"))
 
 
 # --- call_with_options ---

@@ -1,21 +1,72 @@
-"""Checks of options and arrays, which raise `ValueError` with a message of one form.
+"""Options as plain Python values, and checks that raise `ValueError` in one form.
 
 TensorFlow is not loaded with this file, because the command line checks options too.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def plain_options(target: T) -> T:
+    """Makes a function or a class take NumPy's numbers wherever it takes Python's.
+
+    NumPy's integers overflow, and JSON cannot hold them. So `plain` converts all
+    arguments but those annotated as arrays or tensors. Those annotated as bool must be
+    True or False.
+    """
+    if isinstance(target, type):
+        target.__init__ = plain_options(target.__init__)  # type: ignore[misc]
+        return target
+    signature = inspect.signature(target)
+    kinds = {name: str(p.annotation) for name, p in signature.parameters.items()}
+
+    @functools.wraps(target)
+    def with_plain_options(*arguments: Any, **options: Any) -> Any:
+        bound = signature.bind(*arguments, **options)
+        for name, value in bound.arguments.items():
+            if not any(data in kinds[name] for data in ("Array", "ndarray", "Tensor")):
+                bound.arguments[name] = plain(value)
+            if kinds[name] == "bool":
+                check_bool(**{name: bound.arguments[name]})
+        return target(*bound.args, **bound.kwargs)
+
+    # Keras reads this, and does not look through the wrapper.
+    with_plain_options.__signature__ = signature  # type: ignore[attr-defined]
+    return with_plain_options  # type: ignore[return-value]
+
+
+def plain(value: Any) -> Any:
+    """Returns NumPy's numbers and arrays, and constant tensors, as Python's.
+
+    Lists, tuples and dictionaries are searched for them, and anything else, such as a
+    variable, is returned as it is.
+    """
+    if hasattr(value, "numpy") and not hasattr(value, "assign"):
+        value = value.numpy()
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.longdouble):
+        return float(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if type(value) is dict:
+        return {plain(key): plain(each) for key, each in value.items()}
+    return value
 
 
 def is_number(value: Any) -> bool:
     """Returns whether a value is a real number, or a scalar tensor, and not NaN."""
+    value = plain(value)
     if isinstance(value, str | bytes | bool):
         return False
     try:
@@ -26,6 +77,7 @@ def is_number(value: Any) -> bool:
 
 def is_whole(value: Any) -> bool:
     """Returns whether a value is an integer of Python or NumPy."""
+    value = plain(value)
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -58,8 +110,7 @@ def check_not_negative(**options: Any) -> None:
 def check_bool(**options: Any) -> None:
     """Raises `ValueError` for options that are not True or False, such as strings."""
     for name, value in options.items():
-        holds = isinstance(value, bool | np.bool_)
-        expect(holds, f"`{name}` to be True or False", value)
+        expect(isinstance(value, bool), f"`{name}` to be True or False", value)
 
 
 def check_ignore_class(ignore_class: Any) -> None:
@@ -157,6 +208,7 @@ def call_with_options(
         ValueError: For an option that the function does not take, or whose type
             differs from its annotation.
     """
+    options = plain(options)
     try:
         signature = inspect.signature(function)
         signature.bind(*arguments, **options)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset._version import __version__
+from tf_levelset.checks import plain_options
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
@@ -24,7 +25,12 @@ T = TypeVar("T", bound=type)
 
 
 def register(cls: T) -> T:
-    """Registers a class, so that saved models load it without `custom_objects`."""
+    """Registers a class, so that saved models load it without `custom_objects`.
+
+    Its constructor, where it has one of its own, takes NumPy's numbers.
+    """
+    if "__init__" in vars(cls):
+        plain_options(cls)
     return keras.saving.register_keras_serializable("tf_levelset")(cls)
 
 

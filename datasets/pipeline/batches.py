@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, plain_options
 from tf_levelset.datasets.augmentation import Augmentation, output_size
 from tf_levelset.datasets.pipeline.source import Source
 from tf_levelset.datasets.pipeline.transform import augment_compactly, to_float
@@ -22,6 +22,7 @@ from tf_levelset.datasets.pipeline.transform import augment_compactly, to_float
 _ORDER, _AUGMENTATION = 0, 1
 
 
+@plain_options
 def training_dataset(
     source: Source,
     *,
@@ -112,6 +113,7 @@ def training_dataset(
     )
 
 
+@plain_options
 def batch_names(
     source: Source, step: int, *, batch_size: int, seed: int
 ) -> tuple[str, ...]:

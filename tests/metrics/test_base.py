@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -203,6 +204,50 @@ def test_predictions_on_void_change_nothing(
     metric = updated(case.make(), labels[None], noisy[None])
     np.testing.assert_array_equal(counted(metric), expected)
     metric.result()  # does not raise
+
+
+@each(FUNCTIONS)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32"])
+def test_number_of_classes_from_numpy(case: Case, dtype: str) -> None:
+    labels, predictions = np.random.default_rng(0).integers(0, 21, (2, 1, 9, 9))
+    # 21² and the code of void are beyond eight bits.
+    number = np.array(21, dtype)
+    options: dict[str, Any] = {"ignore_class": np.int8(-1), **dict(case.options)}
+    if dtype == "float32":
+        with pytest.raises(ValueError, match=r"`num_classes` .*Received: 21.0"):
+            case.count(labels, predictions, number, **options)
+        return
+    expected = case.count(labels, predictions, 21, **options)
+    for classes in (number, number[()]):
+        counts = case.count(labels, predictions, classes, **options)
+        np.testing.assert_array_equal(counts, expected)
+    if "widths" in options:
+        expected, options["width"] = expected[0], np.uint8(options.pop("widths")[0])
+    metric = updated(case.metric(number, **options), labels, predictions)
+    np.testing.assert_array_equal(counted(metric), expected)
+
+
+@pytest.fixture
+def checked_numerics() -> Iterator[None]:
+    """Switches on TensorFlow's search for NaN and infinity."""
+    tf.debugging.enable_check_numerics()
+    yield
+    tf.debugging.disable_check_numerics()
+
+
+@pytest.mark.usefixtures("checked_numerics")
+@each(CASES)
+def test_no_nan_is_made_of_healthy_batches(case: Case) -> None:
+    # Classes 2 and 3 are absent, and so are small objects.
+    labels = np.zeros((1, 8, 8), int)
+    labels[0, 3:, 4:], labels[0, 0] = 1, VOID
+    scores = tf.constant(scores_for(np.roll(np.where(labels == 1, 1, 0), 1)))
+    for step in ("eager", "graph"):
+        metric = case.make(sparse_y_pred=False)
+        assert float(metric.result()) == 0.0
+        update = in_graph(metric) if step == "graph" else metric.update_state
+        update(tf.constant(labels), scores)
+        assert np.isfinite(metric.result())
 
 
 # --- Arguments ------------------------------------------------------------------------

@@ -70,14 +70,17 @@ def test_threshold_of_one_channel(
         # As many pixels, and Keras flattens; then what would broadcast.
         ({}, (2, 4, 3), (2, 3, 4), (), "labels and predictions"),
         ({}, (2, 4, 3), (2, 4, 4), (), "labels and predictions"),
-        ({}, (2, 4, 3, 2), (2, 4, 3), (), "labels and predictions"),
+        ({}, (2, 4, 3, 2), (2, 4, 3), (), "One-hot labels need sparse_y_true=False"),
+        (SCORES, (2, 4, 3, 2), (2, 4, 3, 2), (), "sparse_y_true=False"),
+        ({}, (2, 4, 3), (2, 4, 3, 2), (), "scores need sparse_y_pred=False"),
+        (SCORES, (1, 2, 2), (1, 2, 2, 3), (), "`num_classes` to be 3, the channels"),
         (SCORES, (1, 2, 2), (1, 2, 2, 1), (), "`threshold` for one channel"),
         (
             {**SCORES, "threshold": 0.5},
             *((1, 2, 2), (1, 2, 2, 2), (), "to have one channel"),
         ),
         ({**SCORES, "axis": 4}, (1, 2, 2), (1, 2, 2, 2), (), "`axis`"),
-        ({}, (2, 5, 4), (2, 5, 4), (3,), "`sample_weight`"),
+        ({}, (2, 5, 4), (2, 5, 4), (3,), "`sample_weight` .*`class_weight` of `fit`"),
         ({}, (2, 5, 4), (2, 5, 4), (2, 5, 4, 2), "`sample_weight`"),
         ({}, (2, 5, 4), (2, 5, 4), (1, 2, 5, 4), "`sample_weight`"),
     ],
@@ -124,7 +127,7 @@ def test_shapes_known_only_at_run_time() -> None:
         ),
         ([9, 1, 1], [0, 1, -1], r"labels.*Received: 1 .*predictions.*Received: 1"),
         ([0.5, 1.0, np.nan], [0, 1, 1], r"labels.*Received: 2"),
-        ([0, 1, 1], [0.7, 1.0, np.inf], r"predictions.*Received: 2"),
+        ([0, 1, 1], [0.7, 1.0, np.inf], r"predictions.*sparse_y_pred=False.*: 2"),
     ],
 )
 def test_invalid_ids_raise(labels: Any, predictions: Any, message: str) -> None:
@@ -152,12 +155,27 @@ def test_scores_that_are_not_finite_are_invalid(value: float, channels: int) -> 
     scores[:2, -1] = value
     metric.update_state([0, VOID, 0], scores)
     assert metric.confusion().sum() == 1
-    with pytest.raises(ValueError, match=r"finite scores. Received: 1 invalid"):
-        metric.result()
-    # Scores of more classes than there are.
-    more = updated(MeanIoU(2, **SCORES), [0, 1], [[1, 0, 0], [0, 0, 1]])
+    assert np.isnan(metric.result())
+    for read in (metric.scores, metric.per_class):
+        with pytest.raises(ValueError, match=r"without NaN, .* Received: 1 invalid"):
+            read()
+    for jit_compile in (False, True):
+        metric.reset_state()
+        step = in_graph(metric, jit_compile=jit_compile)
+        assert np.isnan(step(tf.constant([0, VOID, 0]), tf.constant(scores)))
+    metric.reset_state()
+    metric.update_state([VOID, VOID, 0], scores)  # on void, they change nothing
+    assert metric.scores()["pixel_accuracy"] == 1
+
+
+def test_scores_with_a_channel_of_void() -> None:
+    options: dict[str, Any] = {**SCORES, "ignore_class": 2}
+    found = updated(MeanIoU(2, **options), [0, 1, 2], np.eye(3))
+    np.testing.assert_array_equal(found.confusion(), np.eye(2))
+    assert float(found.result()) == 1.0
+    found.update_state([1], [[0, 0, 1]])
     with pytest.raises(ValueError, match=r"predictions.*Received: 1 invalid"):
-        more.result()
+        found.scores()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -216,7 +234,7 @@ def test_a_batch_as_wide_as_large_is_masked_by_image() -> None:
 def test_fractional_weights_are_refused(weight: float) -> None:
     args = np.array([[0, 1]]), np.array([[0, 1]]), np.array([[1, weight]])
     metric = MeanIoU(2)
-    with pytest.raises(ValueError, match="Expected sample weights to be 0 or 1"):
+    with pytest.raises(ValueError, match=r"weights to be 0 or 1.*`weighted_metrics`"):
         metric.update_state(*args)
     assert metric.confusion().sum() == 0
     tensors = [tf.constant(arg) for arg in args]

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from metric_tester import CASES, VOID, random_batch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -52,6 +53,24 @@ def test_fit_evaluate_and_save_in_mixed_precision(tmp_path: pathlib.Path) -> Non
         values = evaluated.evaluate(images, labels, batch_size=4, verbose=0)[1:]
         expected = [case.score(case.counts(labels, predicted)) for case in CASES]
         np.testing.assert_allclose(values, np.nan_to_num(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_callbacks_stop_fit_where_scores_are_nan(run_eagerly: bool) -> None:
+    images, labels = np.zeros((2, 3, 3, 3), np.float32), np.zeros((2, 3, 3), int)
+    images[1] = np.nan
+    metrics = [
+        case.make(sparse_y_pred=False, name=f"metric_{i}")
+        for i, case in enumerate(CASES[:1] if run_eagerly else CASES[::4])
+    ]
+    model = tiny_model(metrics, "float32")
+    model.run_eagerly = run_eagerly
+    stop = keras.callbacks.TerminateOnNaN()
+    history = model.fit(images, labels, epochs=3, verbose=0, callbacks=[stop]).history
+    for metric in metrics:
+        np.testing.assert_array_equal(history[metric.name], [np.nan])  # one epoch
+        with pytest.raises(ValueError, match=r"without NaN.*Received: 9 invalid"):
+            metric.scores()
 
 
 DISTRIBUTED = """

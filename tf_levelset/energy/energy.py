@@ -28,7 +28,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_levelset.checks import check_ignore_class, check_one_weight_per_class
+from tf_levelset.checks import (
+    check_ignore_class,
+    check_one_weight_per_class,
+    plain_options,
+)
 from tf_levelset.energy.heaviside import FUNCTIONS
 from tf_levelset.energy.normalization import Scale, class_scale, correlation_terms
 from tf_levelset.energy.options import EnergyOptions
@@ -190,6 +194,7 @@ def energy_density(
     )
 
 
+@plain_options
 def level_set_energy(
     y_true: tf.Tensor,
     y_pred: tf.Tensor,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tf_levelset.checks import check_bool, check_positive, class_weights, expect
+from tf_levelset.checks import check_positive, class_weights, expect, plain_options
 
 HEAVISIDES = ("mahf", "ahf", "logit", "hf")
 """Names of the Heaviside functions, see `energy.heaviside`."""
@@ -23,6 +23,7 @@ SMALLEST_LOGIT_EPSILON = 1 / 60
 """Down to this ε, the powers (½)^(2/ε) of "logit" are normal numbers in float32."""
 
 
+@plain_options
 @dataclasses.dataclass(frozen=True)
 class EnergyOptions:
     """Options of the level set energy (Eq. 4–7).
@@ -62,7 +63,6 @@ class EnergyOptions:
         _check_name("heaviside", self.heaviside, HEAVISIDES)
         _check_name("normalization", self.normalization, NORMALIZATIONS)
         _check_epsilon(self.epsilon, self.heaviside)
-        check_bool(signed=self.signed)
         expect(
             not (self.has_sign and self.signed),
             f"`signed` to be False for {self.normalization!r}, which is signed anyway",
@@ -70,7 +70,6 @@ class EnergyOptions:
         )
         # A frozen dataclass is written to like this while it is being built.
         object.__setattr__(self, "epsilon", float(self.epsilon))
-        object.__setattr__(self, "signed", bool(self.signed))
         object.__setattr__(self, "class_weight", class_weights(self.class_weight))
 
     @property

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import plain_options
 from tf_levelset.inference.predictor import Predictor
 
 
+@plain_options
 def augmented(
     predictor: Predictor, *, flip: bool = False, scales: Sequence[float] = (1.0,)
 ) -> Predictor:

@@ -7,11 +7,18 @@ Edge Potentials, NIPS 2011. The inference is that of the library `pydensecrf2`:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tf_levelset.checks import (
+    check_not_negative,
+    check_positive,
+    expect,
+    is_whole,
+    plain_options,
+)
 
 if TYPE_CHECKING:
     from tf_levelset.inference.predictor import Predictor
@@ -20,6 +27,7 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 """Smaller probabilities are raised to this one, so that −log of zero stays finite."""
 
 
+@plain_options
 @dataclass(frozen=True)
 class DenseCRF:
     """Mean field inference in a fully connected CRF (Algorithm 1).
@@ -65,23 +73,13 @@ class DenseCRF:
     bilateral_rgb: float = 3.0
 
     def __post_init__(self) -> None:
-        if type(self.iterations) is not int or self.iterations < 1:
-            raise ValueError(
-                "Expected `iterations` to be an integer of at least 1. "
-                f"Received: {self.iterations!r}"
-            )
+        whole = is_whole(self.iterations) and self.iterations >= 1
+        expected = "`iterations` to be an integer of at least 1"
+        expect(whole, expected, self.iterations)
         for name in ("gaussian_weight", "bilateral_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"Expected `{name}` to be finite and at least 0. "
-                    f"Received: {getattr(self, name)!r}"
-                )
+            check_not_negative(**{name: getattr(self, name)})
         for name in ("gaussian_xy", "bilateral_xy", "bilateral_rgb"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"Expected `{name}` to be finite and positive. "
-                    f"Received: {getattr(self, name)!r}"
-                )
+            check_positive(**{name: getattr(self, name)})
 
     def __call__(self, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """Refines the probabilities of one image.

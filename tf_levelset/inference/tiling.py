@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tf_levelset.checks import plain_options
 from tf_levelset.inference.predictor import Predictor
 
 
+@plain_options
 @dataclass(frozen=True)
 class Tiling:
     """How an image is cut into tiles.

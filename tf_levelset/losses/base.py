@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.checks import (
-    check_bool,
     check_ignore_class,
     check_numeric,
     check_one_weight_per_class,
     class_weights,
+    plain_options,
 )
 from tf_levelset.labels import Labels, parse_labels
 from tf_levelset.scores import floating_scores
@@ -53,6 +53,7 @@ class SegmentationLoss(compat.Loss):
             `ignore_class`. XLA drops assertions: the loss is NaN there.
     """
 
+    @plain_options
     def __init__(
         self,
         from_logits: bool = False,
@@ -63,10 +64,9 @@ class SegmentationLoss(compat.Loss):
         dtype: Any = None,
     ) -> None:
         check_ignore_class(ignore_class)
-        check_bool(from_logits=from_logits)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.from_logits = bool(from_logits)
-        self.ignore_class = None if ignore_class is None else int(ignore_class)
+        self.from_logits = from_logits
+        self.ignore_class = ignore_class
         self.class_weight = class_weights(class_weight)
 
     def __call__(

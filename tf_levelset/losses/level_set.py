@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.checks import (
-    check_bool,
     check_not_negative,
     check_one_weight_per_class,
     class_weights,
@@ -95,7 +94,6 @@ class LevelSetLoss(SegmentationLoss):
         name: str | None = "level_set_loss",
         dtype: Any = None,
     ) -> None:
-        check_bool(per_image=per_image)
         super().__init__(
             from_logits=from_logits,
             ignore_class=ignore_class,
@@ -107,7 +105,7 @@ class LevelSetLoss(SegmentationLoss):
         self.options = EnergyOptions(
             heaviside, epsilon, class_weight, normalization, signed
         )
-        self.per_image = bool(per_image)
+        self.per_image = per_image
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns energies (B, N) whose mean over all positions is the mean energy."""

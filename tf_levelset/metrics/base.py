@@ -19,8 +19,10 @@ import tensorflow as tf
 from tf_levelset.checks import (
     check_ignore_class,
     check_num_classes,
+    expect,
     is_number,
     is_whole,
+    plain_options,
 )
 from tf_levelset.metrics.class_ids import (
     VOID,
@@ -99,6 +101,7 @@ class CountMetric(StreamingMetric):
     # The arguments of a subclass on which its counts depend, beside `num_classes`.
     _options_of_counts: tuple[str, ...] = ()
 
+    @plain_options
     def __init__(
         self,
         num_classes: int,
@@ -115,8 +118,7 @@ class CountMetric(StreamingMetric):
         super().__init__(name=name, dtype=dtype)
         check_num_classes(num_classes)
         check_ignore_class(ignore_class)
-        if not is_whole(axis):
-            raise ValueError(f"Expected `axis` to be an integer. Received: {axis!r}")
+        expect(is_whole(axis), "`axis` to be an integer", axis)
         if threshold is not None and (
             not is_number(threshold) or sparse_y_pred or num_classes != 2
         ):
@@ -127,7 +129,7 @@ class CountMetric(StreamingMetric):
             )
         names = names_of_classes(class_names, num_classes)
         self.num_classes = num_classes
-        self.ignore_class = None if ignore_class is None else int(ignore_class)
+        self.ignore_class = ignore_class
         self.sparse_y_true = sparse_y_true
         self.sparse_y_pred = sparse_y_pred
         self.axis = axis
@@ -186,7 +188,12 @@ class CountMetric(StreamingMetric):
                 self.axis,
             ),
             prediction_ids(
-                y_pred, self.num_classes, self.sparse_y_pred, self.axis, self.threshold
+                y_pred,
+                self.num_classes,
+                self.ignore_class,
+                self.sparse_y_pred,
+                self.axis,
+                self.threshold,
             ),
         )
         invalid_weights = tf.constant(0, tf.int64)
@@ -209,30 +216,39 @@ class CountMetric(StreamingMetric):
         Returns:
             A scalar, float64 if that is the dtype of the metric and float32 otherwise.
             It is 0.0 if nothing was counted, because `fit` may show a metric before the
-            first valid pixel. (The functions return NaN, and `scores` None.)
+            first valid pixel. (The functions return NaN, and `scores` None.) It is NaN
+            if a score of a valid pixel was NaN or infinite, as the loss is then, so
+            that callbacks such as `TerminateOnNaN` can stop `fit`. `scores` and
+            `per_class` raise for such a pixel.
 
         Raises:
-            ValueError: In eager mode, if a prediction or a label that is not void was
+            ValueError: In eager mode, if a label that is not void or a predicted id was
                 out of range. A graph raises `tf.errors.InvalidArgumentError` with the
                 same message. XLA drops such checks, so the value is NaN as well.
         """
-        with tf.control_dependencies(self._require_valid_pixels()):
+        with tf.control_dependencies(self._require_valid_pixels(self.sparse_y_pred)):
             counts = tf.cast(tf.convert_to_tensor(self._counts), tf.float64)
         invalid = tf.add_n(list(map(tf.convert_to_tensor, self.variables[1:])))
-        score = tf.where(invalid > 0, tf.cast(np.nan, tf.float64), self._score(counts))
-        return self._in_result_dtype(score)
+        # √−1 and not a constant, which `tf.debugging.enable_check_numerics` reports.
+        nan_if_invalid = tf.sqrt(-tf.cast(invalid > 0, tf.float64))
+        return self._in_result_dtype(self._score(counts) + nan_if_invalid)
 
-    def _require_valid_pixels(self) -> list[Any]:
+    def _require_valid_pixels(self, of_predictions: bool = True) -> list[Any]:
         """Raises in eager mode if a pixel was invalid, else returns assertions."""
-        classes = f"to be in [0, {self.num_classes})"
+        classes = f"in [0, {self.num_classes})"
         void = "" if self.ignore_class is None else f" ({self.ignore_class})"
-        return _require_none(
-            {
-                f"labels {classes} or `ignore_class`{void}": self._invalid_labels,
-                f"predictions {classes}, from finite scores": self._invalid_predictions,
-                _WEIGHTS: self._invalid_weights,
-            }
-        )
+        required = {
+            f"labels to be {classes} or `ignore_class`{void}": self._invalid_labels,
+            _WEIGHTS: self._invalid_weights,
+        }
+        if of_predictions:
+            form = (
+                "whole and not NaN (scores need sparse_y_pred=False)"
+                if self.sparse_y_pred
+                else "without NaN, from finite scores"
+            )
+            required[f"predictions to be {classes}, {form}"] = self._invalid_predictions
+        return _require_none(required)
 
     def _values_by_name(self, values: npt.NDArray[Any]) -> dict[str, float | None]:
         """Returns one value for each class, None for NaN."""
@@ -254,7 +270,10 @@ class CountMetric(StreamingMetric):
         }
 
 
-_WEIGHTS = "sample weights to be 0 or 1, because pixels are counted"
+_WEIGHTS = (
+    "sample weights to be 0 or 1, because pixels are counted (pass the metric as "
+    "`metrics`, not as `weighted_metrics`, and class weights to the loss)"
+)
 
 
 def _require_none(invalid: dict[str, Any]) -> list[Any]:
@@ -289,11 +308,8 @@ def names_of_classes(
     if class_names is None:
         return tuple(map(str, range(num_classes)))
     names = tuple(class_names) if isinstance(class_names, Iterable) else ()
-    if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(
-            f"Expected `class_names` to be {num_classes} different names. Received: "
-            f"{class_names!r}"
-        )
+    differ = len(names) == len(set(names)) == num_classes
+    expect(differ, f"`class_names` to be {num_classes} different names", class_names)
     return names
 
 

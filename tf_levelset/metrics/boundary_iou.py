@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tf_levelset import compat
-from tf_levelset.checks import is_number
+from tf_levelset.checks import check_positive, plain_options
 from tf_levelset.metrics.base import mean_of_defined, none_if_nan
 from tf_levelset.metrics.confusion import Counts
 from tf_levelset.metrics.per_image import (
@@ -27,6 +27,7 @@ from tf_levelset.metrics.per_image import (
 )
 
 
+@plain_options
 def boundary_counts(
     labels: npt.ArrayLike,
     predictions: npt.ArrayLike,
@@ -73,7 +74,7 @@ def boundary_counts(
         array([[20, 29],
                [ 4, 12]])
     """
-    _check_ratio(ratio)
+    check_positive(ratio=ratio)
     return sum_over_images(
         lambda truth, predicted: _count_image(truth, predicted, num_classes, ratio),
         image_ids(labels, predictions, num_classes, ignore_class),
@@ -98,11 +99,6 @@ def boundary_iou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
         array([0.69 , 0.333,   nan])
     """
     return class_ratios(counts)
-
-
-def _check_ratio(ratio: float) -> None:
-    if not (is_number(ratio) and 0 < ratio < math.inf):
-        raise ValueError(f"Expected `ratio` to be positive. Received: {ratio!r}")
 
 
 def _count_image(truth: Ids, predicted: Ids, num_classes: int, ratio: float) -> Counts:
@@ -175,7 +171,7 @@ class BoundaryIoU(RatioMetric):
     def __init__(
         self, num_classes: int, *, ratio: float = 0.02, **options: Any
     ) -> None:
-        _check_ratio(ratio)
+        check_positive(ratio=ratio)
         super().__init__(num_classes, **options)
         self.ratio = ratio
 

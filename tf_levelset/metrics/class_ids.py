@@ -51,6 +51,7 @@ def label_ids(
 def prediction_ids(
     predictions: Any,
     num_classes: int,
+    ignore_class: int | None,
     sparse: bool,
     axis: int,
     threshold: float | None,
@@ -78,6 +79,13 @@ def prediction_ids(
             f"Expected `y_pred` to have two or more classes along axis {axis}, or a "
             f"`threshold` for one channel. Received: shape {predictions.shape}"
         )
+    has_void = ignore_class is not None and num_classes <= ignore_class < channels
+    if channels > num_classes and not has_void:
+        raise ValueError(
+            f"Expected `num_classes` to be {channels}, the channels of `y_pred` along "
+            f"axis {axis}. Received: {num_classes}, and `y_pred` of shape "
+            f"{predictions.shape}"
+        )
     return _valid_ids(_argmax(predictions, axis), num_classes)
 
 
@@ -91,7 +99,9 @@ def aligned(truth: tf.Tensor, predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     if truth.shape.rank is None or not truth.shape.is_compatible_with(predicted.shape):
         raise ValueError(
             "Expected labels and predictions to have a known rank and the same shape, "
-            f"except for a last axis of size 1. Received: {shapes[0]} and {shapes[1]}"
+            f"except for a last axis of size 1. Received: {shapes[0]} and {shapes[1]}. "
+            "One-hot labels need sparse_y_true=False, scores need sparse_y_pred=False, "
+            "and class ids need True."
         )
     # Without this check, a size of 1 that is known only at run time would broadcast.
     same = tf.debugging.assert_equal(
@@ -124,7 +134,8 @@ def binary_mask(sample_weight: Any, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         raise ValueError(
             "Expected `sample_weight` to be a scalar or to have the axes of the labels "
             f"from the batch axis on. Received: shape {weight.shape} for labels of "
-            f"shape {truth.shape}"
+            f"shape {truth.shape}. If they come from `class_weight` of `fit`, pass it "
+            "to the loss instead."
         )
     weight = _widened(weight)
     missing = [1] * (truth.shape.rank - weight.shape.rank)

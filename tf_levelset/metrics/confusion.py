@@ -8,12 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tf_levelset.checks import check_ignore_class, check_num_classes, check_numeric
+from tf_levelset.checks import (
+    check_ignore_class,
+    check_num_classes,
+    check_numeric,
+    plain_options,
+)
 from tf_levelset.metrics.class_ids import VOID
 
 Counts = npt.NDArray[np.int64]
 
 
+@plain_options
 def confusion_matrix(
     labels: npt.ArrayLike,
     predictions: npt.ArrayLike,

@@ -205,9 +205,9 @@ class MeanIoU(ConfusionMetric):
     This metric replaces `keras.metrics.MeanIoU`. It counts in int64 and does not drop
     invalid pixels silently: it counts them apart, and `result` raises. A pixel is
     invalid if its label is neither a class nor `ignore_class` (such as a colour that is
-    not in the palette), if its prediction is not a class, if one of its scores is not
-    finite (`argmax` would return class 0), or if an id is not a whole number (such as a
-    probability with sparse_y_pred=True).
+    not in the palette), if its prediction is not a class, or if an id is not a whole
+    number (such as a probability with sparse_y_pred=True). If one of its scores is NaN
+    or infinite (`argmax` would return class 0), `result` is NaN, and `scores` raises.
 
     Use integer labels if you can. Keras 2 casts float labels to the dtype of the
     predictions, and bfloat16 cannot hold all integers above 256.

@@ -63,7 +63,7 @@ class LevelSetEnergy(StreamingMetric):
         check_ignore_class(ignore_class)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
-        self.ignore_class = None if ignore_class is None else int(ignore_class)
+        self.ignore_class = ignore_class
         self.options = EnergyOptions(
             heaviside, epsilon, class_weight, normalization, signed
         )
@@ -127,7 +127,8 @@ def _image_weights(sample_weight: Any, energies: tf.Tensor) -> tf.Tensor:
     if weights.shape.rank != 1 or not weights.shape.is_compatible_with(energies.shape):
         raise ValueError(
             "Expected `sample_weight` to be a scalar or of shape (B,). Received: shape "
-            f"{weights.shape} for energies of shape {energies.shape}"
+            f"{weights.shape} for energies of shape {energies.shape}. If they come "
+            "from `class_weight` of `fit`, pass it to the loss instead."
         )
     # A broadcast would accept a single weight for many images, which is a mistake.
     return tf.reshape(weights, tf.shape(energies))

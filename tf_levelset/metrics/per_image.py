@@ -120,7 +120,8 @@ class ImageMetric(CountMetric):
         if truth.shape.rank != 3:
             raise ValueError(
                 "Expected `y_true` to be labels of images, of shape (B, H, W) or "
-                f"(B, H, W, 1). Received: shape {truth.shape}"
+                f"(B, H, W, 1), or one-hot labels with sparse_y_true=False and scores "
+                f"with sparse_y_pred=False. Received: shape {truth.shape}"
             )
         void, shape = tf.equal(truth, VOID), self._counts_shape()
         images, invalid = [], []

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import is_number
+from tf_levelset.checks import expect, is_number, plain_options
 from tf_levelset.metrics.base import divide, mean_of_defined, none_if_nan
 from tf_levelset.metrics.confusion import Counts
 from tf_levelset.metrics.per_image import (
@@ -28,6 +28,7 @@ from tf_levelset.metrics.per_image import (
 _AVERAGES = ("macro", "micro")
 
 
+@plain_options
 def small_object_counts(
     labels: npt.ArrayLike,
     predictions: npt.ArrayLike,
@@ -106,12 +107,10 @@ def small_object_recall(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def _check_options(max_share: float, hit: float, min_pixels: int) -> None:
     for name, share in (("max_share", max_share), ("hit", hit)):
-        if not (is_number(share) and 0 < share <= 1):
-            raise ValueError(f"Expected `{name}` to be in (0, 1]. Received: {share!r}")
-    if not (is_number(min_pixels) and min_pixels >= 1):
-        raise ValueError(
-            f"Expected `min_pixels` to be at least 1. Received: {min_pixels!r}"
-        )
+        holds = is_number(share) and 0 < share <= 1
+        expect(holds, f"`{name}` to be in (0, 1]", share)
+    holds = is_number(min_pixels) and min_pixels >= 1
+    expect(holds, "`min_pixels` to be at least 1", min_pixels)
 
 
 def _count_image(
@@ -184,10 +183,7 @@ class SmallObjectRecall(RatioMetric):
         **options: Any,
     ) -> None:
         _check_options(max_share, hit, min_pixels)
-        if average not in _AVERAGES:
-            raise ValueError(
-                f"Expected `average` to be one of {_AVERAGES}. Received: {average!r}"
-            )
+        expect(average in _AVERAGES, f"`average` to be one of {_AVERAGES}", average)
         super().__init__(num_classes, **options)
         self.max_share = max_share
         self.hit = hit

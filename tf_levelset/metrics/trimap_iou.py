@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from tf_levelset import compat
-from tf_levelset.checks import is_number
+from tf_levelset.checks import expect, is_number, plain_options
 from tf_levelset.metrics.confusion import Counts, count_pairs
 from tf_levelset.metrics.iou import MeanIoU
 from tf_levelset.metrics.per_image import (
@@ -35,6 +35,7 @@ _MAX_WIDTH_IN_FLOAT32 = 128
 _BOUNDARIES = ("all", "class", "void")
 
 
+@plain_options
 def trimap_confusions(
     labels: npt.ArrayLike,
     predictions: npt.ArrayLike,
@@ -93,24 +94,16 @@ def trimap_confusions(
 
 def _check_widths(widths: Sequence[float]) -> None:
     numbers = list(widths) if isinstance(widths, Iterable) else []
-    if not numbers or not all(is_number(w) and 0 < w <= _MAX_WIDTH for w in numbers):
-        raise ValueError(
-            f"Expected `widths` to be one or more numbers in (0, {_MAX_WIDTH}]. "
-            f"Received: {widths!r}"
-        )
+    holds = all(is_number(w) and 0 < w <= _MAX_WIDTH for w in numbers)
+    expected = f"`widths` to be one or more numbers in (0, {_MAX_WIDTH}]"
+    expect(numbers != [] and holds, expected, widths)
 
 
 def _check_boundaries(boundaries: str, ignore_class: int | None) -> None:
-    if boundaries not in _BOUNDARIES:
-        raise ValueError(
-            f"Expected `boundaries` to be one of {_BOUNDARIES}. Received: "
-            f"{boundaries!r}"
-        )
-    if boundaries == "void" and ignore_class is None:
-        raise ValueError(
-            "Expected `ignore_class` to be an integer, because `boundaries` is 'void'. "
-            "Received: None"
-        )
+    known = boundaries in _BOUNDARIES
+    expect(known, f"`boundaries` to be one of {_BOUNDARIES}", boundaries)
+    expected = "`ignore_class` to be an integer, because `boundaries` is 'void'"
+    expect(boundaries != "void" or ignore_class is not None, expected, ignore_class)
 
 
 def _count_image(

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import is_number
+from tf_levelset.checks import check_not_negative, is_number, plain
 
 
 @compat.register
@@ -61,8 +61,7 @@ class CaffeSGD(keras.optimizers.SGD):
                 "Expected the weight decay as `l2`, which is coupled. Received: "
                 "`weight_decay`, which in Keras is decoupled and outside the momentum."
             )
-        if not (is_number(l2) and 0 <= l2 < float("inf")):
-            raise ValueError(f"Expected `l2` to be zero or more. Received: {l2!r}")
+        check_not_negative(l2=l2)
         if not (is_number(momentum) and 0 <= momentum <= 1):
             raise ValueError(f"Expected `momentum` in [0, 1]. Received: {momentum!r}")
         checked = [_checked(multiplier) for multiplier in multipliers]
@@ -99,10 +98,11 @@ class CaffeSGD(keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this optimizer."""
         config = super().get_config()
-        # Keras 2.15 lists arguments that this constructor does not accept.
+        # Keras 2.15 lists arguments that this constructor does not accept, and NumPy's
+        # learning rate.
         config.pop("weight_decay", None)
         multipliers = [list(multiplier) for multiplier in self.multipliers]
-        return {**config, "l2": self.l2, "multipliers": multipliers}
+        return plain({**config, "l2": self.l2, "multipliers": multipliers})
 
 
 def _checked(multiplier: Sequence[Any]) -> tuple[str, float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tf_levelset.checks import is_number
+from tf_levelset.checks import check_not_negative, check_positive, plain_options
 
 if TYPE_CHECKING:
     import keras
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("poly", "step", "constant")
 
 
+@plain_options
 def schedule(
     name: str,
     learning_rate: float,
@@ -42,14 +43,9 @@ def schedule(
     """
     if name not in SCHEDULES:
         raise ValueError(f"Expected a schedule of {SCHEDULES}. Received: {name!r}")
-    positive = (learning_rate, steps, step_size, gamma)
-    if not all(is_number(value) and value > 0 for value in positive):
-        raise ValueError(
-            "Expected positive `learning_rate`, `steps`, `step_size` and `gamma`. "
-            f"Received: {learning_rate!r}, {steps!r}, {step_size!r}, {gamma!r}"
-        )
-    if not (is_number(power) and power >= 0):
-        raise ValueError(f"Expected `power` to be zero or more. Received: {power!r}")
+    check_positive(learning_rate=learning_rate, steps=steps)
+    check_positive(step_size=step_size, gamma=gamma)
+    check_not_negative(power=power)
     from keras.optimizers.schedules import ExponentialDecay, PolynomialDecay
 
     # TensorFlow rejects integers of more than 64 bits, and casts to float anyway.

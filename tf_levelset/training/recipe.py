@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tf_levelset.checks import is_number
+from tf_levelset.checks import is_number, plain_options
 from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.optimizers.schedules import SCHEDULES
 
@@ -76,6 +76,7 @@ _RANGES: dict[str, _Check] = {
 """The expected values of a field, beyond its type."""
 
 
+@plain_options
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training run.

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, plain_options
 from tf_levelset.training.checkpoints import Checkpoints
 from tf_levelset.training.distribution import all_the_same, any_worker, is_chief
 from tf_levelset.training.interrupts import Interrupts
@@ -28,6 +28,7 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 """The suffix that TensorFlow appends to a variable's name in a checkpoint."""
 
 
+@plain_options
 class ExactResume(keras.callbacks.Callback):
     """Writes checkpoints of everything that training changes, and resumes from them.
 

@@ -8,9 +8,10 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import is_number, is_whole
+from tf_levelset.checks import check_not_negative, expect, is_whole, plain_options
 
 
+@plain_options
 class WeightRamp(keras.callbacks.Callback):
     """Raises a weight from zero to its full value over the first steps of training.
 
@@ -38,13 +39,9 @@ class WeightRamp(keras.callbacks.Callback):
 
     def __init__(self, weight: tf.Variable | Any, full: float, steps: int) -> None:
         super().__init__()
-        if not (is_number(full) and 0 <= full < float("inf")) or not (
-            is_whole(steps) and steps >= 1
-        ):
-            raise ValueError(
-                "Expected `full` of zero or more, `steps` of at least 1. "
-                f"Received: full={full!r}, steps={steps!r}"
-            )
+        check_not_negative(full=full)
+        whole = is_whole(steps) and steps >= 1
+        expect(whole, "`steps` to be an integer of at least 1", steps)
         self.weight = compat.tensor_variable(weight)
         self.full, self.steps = full, steps
 
