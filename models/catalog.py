@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tf_levelset.checks import call_with_options, plain_options
 from tf_levelset.lazy import loader
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ ASPP_RATES = (6, 12, 18, 24)
 """The dilations of ASPP-L (Chen et al. 2017, Figure 7), for maps of 41×41."""
 
 
+@plain_options
 def scaled_rates(
     rates: Sequence[int], input_size: int, reference: int = 321
 ) -> tuple[int, ...]:
@@ -122,8 +124,6 @@ def create_model(name: str, /, num_classes: int, **options: Any) -> keras.Model:
     Raises:
         ValueError: If the name is unknown or the net does not take an option.
     """
-    from tf_levelset.checks import call_with_options
-
     return call_with_options(name, _function(name), num_classes, **options)
 
 

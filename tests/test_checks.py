@@ -26,6 +26,7 @@ from tf_levelset.checks import (
 from tf_levelset.datasets import Augmentation, load_dataset
 from tf_levelset.inference.crf import DenseCRF
 from tf_levelset.models import deeplab_largefov, layers
+from tf_levelset.models.catalog import scaled_rates
 from tf_levelset.optimizers.schedules import schedule
 from tf_levelset.training.recipe import Recipe
 
@@ -175,6 +176,7 @@ def test_functions_and_plain_data_take_numbers_of_numpy() -> None:
     assert schedule("constant", half, np.uint8(200)) == 0.5
     total = tf_levelset.LossSum([tf_levelset.FocalLoss()], [three])
     json.dumps(total.get_config())
+    assert scaled_rates([three, 6 * three], 54 * three) == (2, 9)
     with pytest.raises(ValueError, match=r"Expected .*Received: nan"):
         Augmentation(resize_scale=np.float32("nan"))
 

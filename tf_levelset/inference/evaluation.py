@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_levelset.checks import plain_options
 from tf_levelset.datasets.pipeline import Source, evaluation_dataset
 from tf_levelset.energy import level_set_energy
 from tf_levelset.inference.augmented import augmented
@@ -34,6 +35,7 @@ SMALL_OBJECT_PIXELS = 10
 are single pixels."""
 
 
+@plain_options
 def evaluate(
     predictor: Predictor,
     source: Source,
