@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -48,6 +50,35 @@ def test_soft_labels_raise(row: list[float]) -> None:
     one_hot[0, 0, 0] = row
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"Expected labels in"):
         parse_labels(tf.constant(one_hot), SCORES, None)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "uint64", "bfloat16"])
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_values_found_their_place_and_the_remedies_are_named(
+    dtype: str, graph: bool
+) -> None:
+    scores = tf.zeros((2, 3, 4, 2))  # of a sigmoid
+    mask = np.zeros((2, 3, 4, 1), int)
+    mask[1, 2, 1:] = 255
+    parse = tf.function(parse_labels) if graph else parse_labels
+    text = (
+        r"Expected labels in \[0, 2\)\. Received: 255 at index \[1 2 1\]; 3 of 24 "
+        r"pixels are wrong, and the labels found are \[0 255\]\. .* `mask > 0`, or "
+        r"divide by 255\. .*`ignore_class=255`\."
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+        parse(tf.cast(mask, dtype), scores, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"), [((0.25, 0.75), "0.25 0.75"), ((1, 1), "1 1")]
+)
+def test_soft_and_multi_label_targets_are_named(row: Any, shown: str) -> None:
+    one_hot = np.eye(2, dtype=type(row[0]))[np.zeros((2, 3, 4), int)]
+    one_hot[1, 0, 2] = row
+    text = rf"one-hot rows: a single one .* \[{shown}\] at index \[1 0 2\]; 1 of 24"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text + ".* tf.argmax"):
+        parse_labels(tf.constant(one_hot), tf.zeros((2, 3, 4, 2)), None)
 
 
 def test_foreign_labels_are_marked_under_xla() -> None:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_levelset import xla
 from tf_levelset.checks import check_numeric
+
+REMEDIES = (
+    "In a binary mask of 0 and 255, 255 may be the foreground: use `mask > 0`, or "
+    "divide by 255. If 255 marks pixels to ignore, set `ignore_class=255`."
+)
+"""How to correct the usual labels out of range; part of messages."""
+
+_ONE_HOT = (
+    "Expected labels in one-hot rows: a single one among zeros, or zeros alone for "
+    "void."
+)
+_NOT_ONE_HOT = (
+    "Soft and multi-label targets are not supported: give the id of one class per "
+    "pixel, as tf.argmax(y_true, -1) does. Divide rows of 0 and 255 by 255."
+)
 
 
 class Labels(NamedTuple):
@@ -43,8 +60,12 @@ def parse_labels(
     """
     check_numeric("y_true", y_true)
     num_classes = scores.shape[-1]
+    void = "" if ignore_class is None else f" or ignore_class={ignore_class}"
+    expected = f"Expected labels in [0, {num_classes}){void}."
+    remedy = "" if ignore_class == 255 else REMEDIES
     if _is_one_hot(y_true.shape, scores.shape):
         ids, valid, invalid = _from_one_hot(y_true)
+        expected, remedy = _ONE_HOT, _NOT_ONE_HOT
     else:
         if y_true.shape.rank == scores.shape.rank:
             y_true = tf.squeeze(y_true, axis=-1)
@@ -53,8 +74,9 @@ def parse_labels(
     same_shape = _check_size(ids, scores)
     if ignore_class is not None:
         valid = valid & (ids != ignore_class)
-    invalid = ~same_shape | valid & (invalid | (ids < 0) | (ids >= num_classes))
-    _assert_none(invalid, num_classes, ignore_class)
+    foreign = valid & (invalid | (ids < 0) | (ids >= num_classes))
+    _assert_none(foreign, y_true, expected, remedy)
+    invalid = ~same_shape | foreign
     ids = tf.where(valid & ~invalid, ids, 0)
     flat = tf.stack([tf.shape(scores)[0], -1])
     return Labels(*(tf.reshape(tensor, flat) for tensor in (ids, valid, invalid)))
@@ -88,11 +110,9 @@ def _check_size(ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     """Whether labels and scores have the same size. Raises if not, except under XLA."""
     size, expected = tf.shape(ids), tf.shape(scores)[:-1]
     if not (ids.shape.is_fully_defined() and scores.shape[:-1].is_fully_defined()):
-        tf.debugging.assert_equal(
-            size,
-            expected,
-            "Expected y_true and y_pred of one size. Received: x and y",
-        )
+        text = "Expected y_true and y_pred of one size. Received: {} and {}."
+        differ = tf.reduce_any(size != expected)
+        fail_if(differ, lambda: tf.strings.format(text, [size, expected]))
     return tf.reduce_all(size == expected)
 
 
@@ -121,14 +141,57 @@ def _from_one_hot(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def _assert_none(
-    invalid: tf.Tensor, num_classes: int, ignore_class: int | None
+    foreign: tf.Tensor, y_true: tf.Tensor, expected: str, remedy: str
 ) -> None:
-    void = "" if ignore_class is None else f" or ignore_class={ignore_class}"
-    tf.debugging.assert_equal(
-        tf.math.count_nonzero(invalid),
-        tf.constant(0, tf.int64),
-        message=(
-            f"Expected labels in [0, {num_classes}){void}, or one-hot rows of zeros "
-            "and a single one. Received: other labels, the number of which is x below."
-        ),
-    )
+    """Raises where labels are foreign, bool (B, …); see `fail_if`.
+
+    Args:
+        foreign: Where y_true is neither a class nor void.
+        y_true: Sparse labels (B, …) or one-hot rows (B, …, C).
+        expected: First sentence of the message.
+        remedy: Its end.
+    """
+
+    def message() -> tf.Tensor:
+        labels = tf.cast(y_true, tf.float32 if y_true.dtype.is_floating else tf.int64)
+        first = tf.where(foreign)[0]
+        found = [tf.gather_nd(labels, first), first]
+        found += [tf.math.count_nonzero(foreign), tf.size(foreign)]
+        text = f"{expected} Received: {{}} at index {{}}; {{}} of {{}} pixels are wrong"
+        if labels.shape.rank == foreign.shape.rank:
+            text += ", and the labels found are {}"
+            found.append(tf.sort(tf.unique(tf.reshape(labels, [-1])).y))
+        return tf.strings.format(f"{text}. {remedy}".rstrip(), found, summarize=10)
+
+    fail_if(tf.reduce_any(foreign), message)
+
+
+def fail_if(wrong: tf.Tensor, message: Callable[[], tf.Tensor]) -> None:
+    """Raises `InvalidArgumentError` if a condition holds when the operation runs.
+
+    XLA drops assertions, and cannot compile their text: nothing is raised there.
+
+    Args:
+        wrong: bool scalar.
+        message: Returns the text, a scalar string. It is computed only if needed.
+    """
+    if xla.in_xla():
+        return
+
+    def fail() -> None:
+        text = message()
+        if tf.executing_eagerly():
+            raise tf.errors.InvalidArgumentError(None, None, text.numpy().decode())
+        tf.debugging.Assert(False, [text])
+
+    tf.cond(wrong, fail, lambda: None)
+
+
+def nan_where(invalid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns values that are NaN where labels are invalid.
+
+    A constant would make a NaN for sound labels, too, and
+    `tf.debugging.enable_check_numerics` would stop there.
+    """
+    nan = tf.sqrt(-tf.cast(invalid, values.dtype))  # √−1, and √−0 elsewhere
+    return tf.where(invalid, nan, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from tf_levelset.checks import check_numeric
@@ -35,6 +37,46 @@ def floating_scores(y_pred: tf.Tensor, from_logits: bool) -> tf.Tensor:
     if y_pred.shape[-1] == 1:
         return two_channels(y_pred, from_logits)
     return y_pred
+
+
+def activation_logits(y_pred: Any) -> tf.Tensor | None:
+    """Returns the logits of an output that a softmax or a sigmoid has just computed.
+
+    Keras' cross-entropies read them too: probabilities round to 0 and 1, where the
+    logits still have a gradient.
+
+    Args:
+        y_pred: Output (B, …, C) of a model. A sigmoid is looked for where C = 1, and a
+            softmax over the classes otherwise.
+
+    Returns:
+        The logits (B, …, C) in the dtype of the activation, with the Keras mask of
+        `y_pred`; or None if other operations followed or no logits are known. In eager
+        mode they are known from Keras' activations alone.
+    """
+    one_channel = getattr(y_pred, "shape", None) and y_pred.shape[-1] == 1
+    if tf.is_symbolic_tensor(y_pred):
+        operation = y_pred.op
+        while operation.type in _SAME_VALUES:
+            operation = operation.inputs[0].op
+        if operation.type != ("Sigmoid" if one_channel else "Softmax"):
+            return None
+        logits = operation.inputs[0]
+    else:
+        logits = getattr(y_pred, "_keras_logits", None)
+        activation = tf.sigmoid if one_channel else tf.nn.softmax
+        if logits is None:
+            return None
+        # A softmax over another axis, or a sigmoid of several channels, differs.
+        if tf.reduce_any(tf.abs(activation(logits) - y_pred) > 0):
+            return None
+    logits = tf.identity(logits)  # The mask is not set on a tensor of the model.
+    logits._keras_mask = getattr(y_pred, "_keras_mask", None)
+    return logits
+
+
+_SAME_VALUES = ("Cast", "DebugIdentityV2")
+"""Operations between an activation and a loss: mixed precision's and debugging's."""
 
 
 def two_channels(scores: tf.Tensor, from_logits: bool) -> tf.Tensor:

@@ -30,6 +30,16 @@ def in_xla() -> bool:
     return tf.__internal__.get_enclosing_xla_context() is not None
 
 
+def is_debugging() -> bool:
+    """Whether TensorFlow adds checks to graphs, which XLA cannot compile.
+
+    `tf.debugging.enable_check_numerics` and `experimental.enable_dump_debug_info` do
+    so, and tell no one. In a graph, they follow each new operation with others.
+    """
+    probe = tf.constant(0.0)
+    return probe.op.type != "Const" or bool(probe.consumers())
+
+
 def is_worth_compiling(pixels: tf.TensorShape) -> bool:
     """Whether a graph of large images of one size is traced on a machine without GPU.
 
@@ -37,9 +47,15 @@ def is_worth_compiling(pixels: tf.TensorShape) -> bool:
         pixels: Shape of the images, (B, …). Only the batch size may be unknown.
 
     Returns:
-        False in eager mode, where each size of image would be compiled.
+        False in eager mode, where each size of image would be compiled, and while
+        TensorFlow debugs graphs.
     """
-    if tf.executing_eagerly() or pixels.rank is None or None in pixels[1:]:
+    if (
+        tf.executing_eagerly()
+        or is_debugging()
+        or pixels.rank is None
+        or None in pixels[1:]
+    ):
         return False
     return pixels[1:].num_elements() >= MANY_PIXELS and on_cpu()
 

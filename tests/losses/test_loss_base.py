@@ -7,13 +7,23 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from loss_tester import ON_LOGITS, VOID, batch, pixel_weights
+import tensorflow as tf
+from loss_tester import CLASSES, ON_LOGITS, VOID, batch, pixel_weights
 
 from tf_levelset import CrossEntropyLevelSetLoss, LevelSetLoss, level_set_energy
 from tf_levelset.compat import KERAS_3
 
 WEIGHTED_MEAN: dict[str, Any] = {"reduction": "mean_with_sample_weight"}
 only_keras_3 = pytest.mark.skipif(not KERAS_3, reason="Keras 2 has no such reduction")
+
+
+def test_class_weights_of_fit_are_refused_by_name() -> None:
+    labels, logits = batch()
+    data = tf.data.Dataset.from_tensors((logits, labels % CLASSES))
+    model = keras.Sequential([keras.Input((6, 7, CLASSES)), keras.layers.ReLU()])
+    model.compile("sgd", LevelSetLoss(from_logits=True))
+    with pytest.raises(ValueError, match="`class_weight` of the loss"):
+        model.fit(data, class_weight=dict.fromkeys(range(7), 1.0), shuffle=False)
 
 
 @only_keras_3

@@ -42,7 +42,7 @@ from tf_levelset.energy.regions import (
     region_means,
     region_sums,
 )
-from tf_levelset.labels import Labels, parse_labels
+from tf_levelset.labels import Labels, nan_where, parse_labels
 from tf_levelset.scores import floating_scores, softmax_gradient
 
 
@@ -187,11 +187,8 @@ def energy_density(
 
         return tf.reduce_sum(energies, axis=-1), gradient
 
-    return tf.where(
-        labels.invalid,
-        tf.constant(float("nan"), scores.dtype),
-        density(tf.where(valid > 0, tf.reshape(scores, flat), 0)),
-    )
+    densities = density(tf.where(valid > 0, tf.reshape(scores, flat), 0))
+    return nan_where(labels.invalid, densities)
 
 
 @plain_options

@@ -37,9 +37,6 @@ from tf_levelset.labels import Labels
 HEAVISIDES = ("mahf", "logit")
 """The Heaviside functions that this file implements."""
 
-_BELOW = {"mahf": -float("inf"), "logit": -0.5}
-"""For each Heaviside function a φ at which it is exactly zero."""
-
 
 class FusedOptions(NamedTuple):
     """Options of Eq. 8."""
@@ -165,11 +162,10 @@ def image_losses(
     phi = softmax.exponentials * scale[:, tf.newaxis] - 0.5
     elsewhere = ~is_own & (ids < num_classes)[:, tf.newaxis]
     # H where G = 0, and exactly zero where G = 1 and on void.
-    below = _BELOW[options.energy.heaviside]
-    inside = _inside(tf.where(elsewhere, phi, below), options.energy)
+    inside = tf.where(elsewhere, _inside(phi, options.energy), 0)
     outside = None
     if _keeps_complement(options.energy):
-        outside = _inside(tf.where(elsewhere, -phi, _BELOW["mahf"]), options.energy)
+        outside = tf.where(elsewhere, _inside(-phi, options.energy), 0)
 
     owns, others = _factors(ids, valid, own, inside, outside, options)
     of_own = Factors(*(tf.gather(factor, real_ids) for factor in owns))

@@ -5,6 +5,7 @@ CONTRIBUTING.md says how to add one.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,8 @@ from tf_levelset.checks import (
     class_weights,
     plain_options,
 )
-from tf_levelset.labels import Labels, parse_labels
-from tf_levelset.scores import floating_scores
+from tf_levelset.labels import Labels, nan_where, parse_labels
+from tf_levelset.scores import activation_logits, floating_scores
 
 _TOTALS = ("sum", "none", None)
 
@@ -32,7 +33,10 @@ class SegmentationLoss(compat.Loss):
     `get_config`.
 
     Args:
-        from_logits: Whether `y_pred` holds logits rather than probabilities.
+        from_logits: Whether `y_pred` holds logits rather than probabilities. As in
+            Keras, the loss reads the logits of a softmax, or of a sigmoid with one
+            channel, if `y_pred` is its output. Cross-entropies clip other
+            probabilities at 1e-7, as Keras' do.
         ignore_class: Label of void pixels, which do not belong to the image.
         class_weight: C numbers that multiply the contributions of the classes. Two,
             background and foreground, for a sigmoid output.
@@ -52,6 +56,9 @@ class SegmentationLoss(compat.Loss):
         tf.errors.InvalidArgumentError: For a label that is neither a class nor
             `ignore_class`. XLA drops assertions: the loss is NaN there.
     """
+
+    one_channel = False
+    """Whether `pixel_losses` is given the probabilities of a sigmoid output."""
 
     @plain_options
     def __init__(
@@ -76,20 +83,30 @@ class SegmentationLoss(compat.Loss):
         # Checked here, because Keras casts both before `call`.
         check_numeric("y_true", y_true)
         check_numeric("y_pred", y_pred)
+        loss, logits = self, activation_logits(y_pred)
+        if logits is not None:
+            if self.from_logits:
+                warnings.warn(
+                    "Expected y_pred to hold logits, because from_logits=True. "
+                    "Received: the output of a softmax or sigmoid, whose logits are "
+                    "used. Set from_logits=False, or remove the activation.",
+                    stacklevel=2,
+                )
+            loss, y_pred = self.reading(from_logits=True), logits
         if sample_weight is not None:
             y_pred = tf.convert_to_tensor(y_pred)
             sample_weight = _pixel_weights(sample_weight, y_pred, self.dtype)
             if self.reduction == "mean_with_sample_weight":
-                labels, _ = self._parse(tf.convert_to_tensor(y_true), y_pred)
+                labels, _ = loss._parse(tf.convert_to_tensor(y_true), y_pred)
                 sample_weight = _void_weights(sample_weight, labels.valid)
-        return super().__call__(y_true, y_pred, sample_weight)
+        return super(SegmentationLoss, loss).__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each pixel, (B, …)."""
         labels, scores = self._parse(y_true, y_pred)
-        losses = self.pixel_losses(labels, scores)
-        nan = tf.constant(float("nan"), losses.dtype)
-        losses = tf.where(labels.invalid, nan, losses)
+        one_channel = not self.from_logits and y_pred.shape[-1] == 1
+        loss = self.reading(one_channel=one_channel)
+        losses = nan_where(labels.invalid, loss.pixel_losses(labels, scores))
         return tf.reshape(losses, tf.shape(scores)[:-1])
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
@@ -101,6 +118,16 @@ class SegmentationLoss(compat.Loss):
                 written as two channels.
         """
         raise NotImplementedError
+
+    def reading(self, **form: bool) -> SegmentationLoss:
+        """Returns this loss for scores of another form.
+
+        Args:
+            **form: New values of `from_logits` or `one_channel`.
+        """
+        loss = object.__new__(type(self))
+        loss.__dict__.update(self.__dict__, **form)
+        return loss
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
@@ -117,6 +144,18 @@ class SegmentationLoss(compat.Loss):
         check_one_weight_per_class(self.class_weight, scores.shape[-1])
         y_true = tf.convert_to_tensor(y_true)
         return parse_labels(y_true, scores, self.ignore_class), scores
+
+    def _cross_entropy(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
+        """Returns Keras' cross-entropy of each pixel, (B, N), zero on void."""
+        scores = zero_on_void(labels, scores)
+        if self.one_channel:
+            truth = labels.ids[..., tf.newaxis]
+            losses = keras.losses.binary_crossentropy(truth, scores[..., 1:])
+        else:
+            losses = keras.losses.sparse_categorical_crossentropy(
+                labels.ids, scores, from_logits=self.from_logits
+            )
+        return tf.where(labels.valid, losses, 0)
 
     def _weigh_classes(self, losses: tf.Tensor, labels: Labels) -> tf.Tensor:
         """Multiplies losses (B, N) by the weights of their pixels' classes."""
@@ -140,20 +179,6 @@ class SegmentationLoss(compat.Loss):
             tf.cast(tf.size(valid), losses.dtype),
             _mean_of_replicas(tf.reduce_sum(valid)),
         )
-
-
-def cross_entropy(labels: Labels, scores: tf.Tensor, from_logits: bool) -> tf.Tensor:
-    """Returns Keras' cross-entropy of each pixel, (B, N), zero on void.
-
-    Args:
-        labels: Ground truth with N positions.
-        scores: (B, …, C).
-        from_logits: Whether the scores are logits.
-    """
-    losses = keras.losses.sparse_categorical_crossentropy(
-        labels.ids, zero_on_void(labels, scores), from_logits=from_logits
-    )
-    return tf.where(labels.valid, losses, 0)
 
 
 def zero_on_void(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
@@ -209,7 +234,9 @@ def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tens
     if rank is None or not _broadcasts(weight.shape, target):
         raise ValueError(
             f"Expected sample_weight of shape (), {target[:1]} or {target}. "
-            f"Received: {received}"
+            f"Received: {received}. If you did not pass any, they come from Keras' "
+            "`fit(class_weight=...)`, which does not fit labels of images: set the "
+            "argument `class_weight` of the loss instead."
         )
     return tf.broadcast_to(weight, tf.shape(y_pred)[:-1])
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_levelset import compat
 from tf_levelset.checks import check_not_negative, check_positive
 from tf_levelset.labels import Labels
-from tf_levelset.losses.base import SegmentationLoss, cross_entropy
+from tf_levelset.losses.base import SegmentationLoss
 
 
 def focal_factor(losses: tf.Tensor, gamma: float) -> tf.Tensor:
@@ -81,7 +81,7 @@ class FocalLoss(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns losses (B, N) whose mean is that of the valid pixels."""
-        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = self._cross_entropy(labels, scores)
         losses = self.alpha * focal_factor(losses, self.gamma) * losses
         return self._mean_of_valid(self._weigh_classes(losses, labels), labels)
 

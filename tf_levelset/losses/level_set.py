@@ -21,12 +21,11 @@ from tf_levelset.energy.options import EnergyOptions
 from tf_levelset.labels import Labels
 from tf_levelset.losses.base import (
     SegmentationLoss,
-    cross_entropy,
     flattened,
     rows,
     scaled,
 )
-from tf_levelset.xla import is_worth_compiling
+from tf_levelset.xla import is_debugging, is_worth_compiling
 
 
 @compat.register
@@ -40,7 +39,9 @@ class LevelSetLoss(SegmentationLoss):
     to be added to a cross-entropy, as `CrossEntropyLevelSetLoss` does.
 
     Args:
-        from_logits: Whether `y_pred` holds logits rather than probabilities.
+        from_logits: Whether `y_pred` holds logits rather than probabilities. As in
+            Keras, the loss reads the logits of a softmax, or of a sigmoid with one
+            channel, if `y_pred` is its output.
         heaviside: Heaviside function: "mahf" (the paper's), "ahf", "hf" or "logit".
             This and the next options are those of `EnergyOptions`, which says more.
         epsilon: Width ε of the Heaviside function, in units of probability; for
@@ -144,8 +145,9 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
 
     Args:
         level_set_weight: λ, zero or more. With 0, the loss is Keras'
-            `SparseCategoricalCrossentropy(from_logits, ignore_class)`, except that a
-            batch of void alone is 0.0 in every version of Keras. A variable of
+            `SparseCategoricalCrossentropy(from_logits, ignore_class)`, or for one
+            channel `BinaryCrossentropy(from_logits)`, except that a batch of void
+            alone is 0.0 in every version of Keras. A variable of
             TensorFlow or Keras 3 is read at each step (see `WeightRamp`); the
             configuration holds its value of the moment.
         from_logits: See `LevelSetLoss`, as for the other options.
@@ -164,7 +166,8 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
             `fit`, even if the model is not compiled. This is faster on a CPU, and
             compiles anew for each shape of a batch. "auto" does so on machines
             without accelerators, for logits of 128² pixels or more whose height and
-            width are known. Probabilities, "ahf" and "hf" are not compiled.
+            width are known. Probabilities without known logits, "ahf" and "hf" are
+            not compiled.
         name: Name of the loss.
         dtype: Dtype of the computation; below 32 bits, float32 is used.
 
@@ -229,7 +232,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         is_fused = self.from_logits and self.options.heaviside in fused.HEAVISIDES
         if is_fused and not self._is_cross_entropy():
             return self._fused_losses(labels, scores)
-        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = self._cross_entropy(labels, scores)
         losses = self._mean_of_valid(self._weigh_classes(losses, labels), labels)
         if not self._is_cross_entropy():
             weight = self._weight(losses.dtype)
@@ -262,7 +265,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
 
     def _compiles(self, shape: tf.TensorShape) -> bool:
         """Whether XLA is to compile the loss of logits of a shape."""
-        if tf.executing_eagerly():
+        if tf.executing_eagerly() or is_debugging():
             return False
         if self.jit_compile == "auto":
             return is_worth_compiling(shape[:-1])

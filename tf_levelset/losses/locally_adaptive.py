@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_levelset import compat
 from tf_levelset.checks import check_positive, expect, is_number, is_whole
 from tf_levelset.labels import Labels
-from tf_levelset.losses.base import SegmentationLoss, cross_entropy, rows, scaled
+from tf_levelset.losses.base import SegmentationLoss, rows, scaled
 from tf_levelset.losses.class_maps import VOID, class_map
 
 MERGES = ("logits", "probabilities")
@@ -105,7 +105,7 @@ def merged_probabilities_cost(
     same = tf.stack(windows.same_class(classes), axis=-1)
     others = tf.stack(windows.shifted(losses, fill=0), axis=-1)
     log_weights = tf.constant(windows.log_weights(), losses.dtype)
-    nothing = tf.constant(float("-inf"), losses.dtype)
+    nothing = losses.dtype.min  # Its exponential is zero, as that of −∞.
     weight = tf.reduce_logsumexp(tf.where(same, log_weights, nothing), axis=-1)
     merged = tf.reduce_logsumexp(tf.where(same, log_weights - others, nothing), axis=-1)
     return weight - merged
@@ -248,7 +248,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         if self.merge == "logits":
             logits = scores if self.from_logits else _log_probabilities(scores)
             return merged_logits_cost(logits, classes, windows)
-        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = self._cross_entropy(labels, scores)
         losses = tf.reshape(losses, tf.shape(classes))
         return merged_probabilities_cost(losses, classes, windows)
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat
 from tf_levelset.checks import expect, is_number
 from tf_levelset.labels import Labels
-from tf_levelset.losses.base import SegmentationLoss, cross_entropy, rows, scaled
+from tf_levelset.losses.base import SegmentationLoss, rows, scaled
 
 
 def max_pooling_weights(
@@ -39,8 +40,10 @@ def max_pooling_weights(
     n = tf.cast(tf.math.count_nonzero(valid, axis=1, keepdims=True), tf.float64)
     n = tf.maximum(n, 1)
     m = tf.maximum(tf.floor(ratio * n), 1)
-    # In logarithms, because the powers of small losses underflow.
-    powers = q * tf.math.log(tf.sort(exact, axis=1, direction="DESCENDING"))
+    # In logarithms, because the powers of small losses underflow. The logarithm of a
+    # zero is that of the smallest number, so that it is finite.
+    logs = tf.math.log(tf.maximum(exact, np.finfo(np.float64).tiny))
+    powers = q * tf.sort(logs, axis=1, direction="DESCENDING")
     rest = tf.math.cumulative_logsumexp(powers, axis=1, reverse=True)
     k = tf.range(tf.shape(powers)[1])[tf.newaxis]
     left = m - tf.cast(k, tf.float64)
@@ -49,7 +52,7 @@ def max_pooling_weights(
     first = tf.reduce_min(tf.where(found, k, k.dtype.max), axis=1, keepdims=True)
     log_alpha = tf.where(k == first, powers_of_alpha / q, 0)
     log_alpha = tf.reduce_sum(log_alpha, axis=1, keepdims=True)
-    relative = tf.exp((q - 1) * tf.minimum(tf.math.log(exact) - log_alpha, 0))
+    relative = tf.exp((q - 1) * tf.minimum(logs - log_alpha, 0))
     bound = n ** (-1 / q) * m ** (-1 / p)
     return tf.cast(bound * tf.where(exact > 0, relative, 0), losses.dtype)
 
@@ -112,7 +115,7 @@ class LossMaxPooling(SegmentationLoss):
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns w ℓ of each pixel, (B, N), scaled to a mean."""
-        losses = cross_entropy(labels, scores, self.from_logits)
+        losses = self._cross_entropy(labels, scores)
         losses = rows(self._weigh_classes(losses, labels), self.per_image)
         valid = rows(labels.valid, self.per_image)
         weights = max_pooling_weights(losses, valid, self.ratio, self.p)

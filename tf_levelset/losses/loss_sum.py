@@ -65,6 +65,12 @@ class LossSum(SegmentationLoss):
             total += weight * tf.cast(losses, total.dtype)
         return total
 
+    def reading(self, **form: bool) -> LossSum:
+        """Returns this sum of losses that read scores of another form."""
+        total: Any = super().reading(**form)
+        total.losses = [loss.reading(**form) for loss in self.losses]
+        return total
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
         config = super().get_config()

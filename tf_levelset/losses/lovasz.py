@@ -104,7 +104,7 @@ def jaccard_steps(errors: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     truth, others = tf.cast(own, errors.dtype), tf.cast(rest, errors.dtype)
     of_class = tf.math.divide_no_nan(truth, union)
     before = tf.maximum(union - 1, 1)
-    of_others = others * tf.where(size > 0, intersection / (before * union), 0)
+    of_others = others * tf.math.divide_no_nan(intersection, before * union)
     first = others * tf.cast((size == 0) & (union == 1), errors.dtype)
     steps = tf.reshape(of_class + of_others + first, [-1])
     return tf.reshape(tf.gather(steps, tf.math.invert_permutation(order)), shape)
