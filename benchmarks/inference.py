@@ -41,7 +41,11 @@ def measure(quick: bool) -> dict[str, Any]:
         if quick and name == "full":
             continue
         if quick:
-            size, options, rounds = (65, 81), {**options, "width": 0.05}, 2
+            size, options, rounds = (
+                (65, 81),
+                {**options, "width": 0.05, "depth": 0.05},
+                2,
+            )
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder), size, classes, options)
             samples = compare(Path(folder), rounds)

@@ -121,7 +121,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def tiny(setting: Setting) -> Setting:
     """Returns the setting on a tiny network and image, with three pairs."""
-    options = {**setting.recipe.model_options, "width": 0.05}
+    options = {**setting.recipe.model_options, "width": 0.05, "depth": 0.05}
     recipe = dataclasses.replace(setting.recipe, model_options=options)
     return dataclasses.replace(setting, recipe=recipe, size=(65, 65), pairs=3)
 

@@ -46,7 +46,7 @@ def fresh(name: str) -> keras.Model:
             )
         return fcn
     net = "deeplab_msc_largefov" if name == "msc" else "deeplab_largefov"
-    options = {"width": 0.05, "dilation": 2}
+    options = {"width": 0.05, "depth": 0.05, "dilation": 2}
     if name == "shrunk":
         options["input_scale"] = 1 / 3
     return create_model(net, 4, **options)

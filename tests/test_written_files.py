@@ -63,7 +63,7 @@ with open(sys.argv[2], "w") as stream:
 TRAIN = (
     *("--losses", "ls", "--iterations", "2", "--set", "dataset_options.num_samples=6"),
     *("dataset_options.size=[33,40]", "batch_size=3", "loss_stride=8"),
-    *("--width", "0.02", "--dilation", "1"),
+    *("--width", "0.02", "--depth", "0.01", "--dilation", "1"),
 )
 
 LIBRARIES = ("home/.keras/", "home/.cache/matplotlib/", "home/.config/matplotlib/")

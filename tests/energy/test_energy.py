@@ -123,7 +123,7 @@ def rounding_floor(case: Case, image: int) -> float:
     )
 
 
-@examples(150)
+@examples(80)
 @given(cases())
 def test_equals_the_literal_formula_and_its_gradient(case: Case) -> None:
     energies, gradients = run(case)
@@ -137,7 +137,7 @@ def test_equals_the_literal_formula_and_its_gradient(case: Case) -> None:
         assert error <= bound
 
 
-@examples(60)
+@examples(40)
 @given(cases(kinds=("logit",)), st.sampled_from([1.0, 0.5, 0.3]))
 def test_logit_equals_the_literal_formula(case: Case, epsilon: float) -> None:
     # In float64: in float32 the odds of a certain net are lost with 1 − P.

@@ -105,7 +105,7 @@ def value_and_gradient(
     return float(value), gradient.numpy()
 
 
-@examples(80)
+@examples(40)
 @given(cases())
 def test_equals_the_literal_formula_and_its_gradient(
     case: tuple[np.ndarray, np.ndarray, dict[str, Any]],

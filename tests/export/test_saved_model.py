@@ -39,6 +39,7 @@ def net(input_scale: float = 1.0) -> keras.Model:
         "deeplab_largefov",
         CLASSES,
         width=0.05,
+        depth=0.05,
         dilation=2,
         upsample=False,
         batch_norm=input_scale != 1,

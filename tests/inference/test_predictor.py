@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "config.json").write_text("{}")
     (folder / "ce").mkdir()
     keras.utils.set_random_seed(0)
-    options = {"width": 0.05, "dilation": 2, "input_scale": 0.5}
+    options = {"width": 0.05, "depth": 0.05, "dilation": 2, "input_scale": 0.5}
     other = create_model("deeplab_largefov", 3, **options)
     model = create_model("deeplab_largefov", 3, **options)
     model.save(folder / "ce" / "model.keras")

@@ -146,7 +146,7 @@ def test_voc_images_train_from_crops(tmp_path: Path) -> None:
         losses=("ls",),
         iterations=1,
         batch_size=2,
-        model_options={"width": 0.05},
+        model_options={"width": 0.05, "depth": 0.05},
         augmentation=Augmentation(crop=(65, 65), scale=(0.5, 1.5), photometric=True),
     )
     report = train(recipe, tmp_path, str(Path(root) / "voc_sample"))
