@@ -24,6 +24,7 @@ from tf_levelset.checks import (
     is_whole,
     plain_options,
 )
+from tf_levelset.labels import nan_where
 from tf_levelset.metrics.class_ids import (
     VOID,
     aligned,
@@ -229,9 +230,7 @@ class CountMetric(StreamingMetric):
         with tf.control_dependencies(self._require_valid_pixels(self.sparse_y_pred)):
             counts = tf.cast(tf.convert_to_tensor(self._counts), tf.float64)
         invalid = tf.add_n(list(map(tf.convert_to_tensor, self.variables[1:])))
-        # √−1 and not a constant, which `tf.debugging.enable_check_numerics` reports.
-        nan_if_invalid = tf.sqrt(-tf.cast(invalid > 0, tf.float64))
-        return self._in_result_dtype(self._score(counts) + nan_if_invalid)
+        return self._in_result_dtype(nan_where(invalid > 0, self._score(counts)))
 
     def _require_valid_pixels(self, of_predictions: bool = True) -> list[Any]:
         """Raises in eager mode if a pixel was invalid, else returns assertions."""
