@@ -348,6 +348,6 @@ def _held_out(names: Sequence[str], fraction: float, seed: int) -> set[str]:
     count = min(len(names) - 1, max(1, round(fraction * len(names))))
 
     def digest(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        return hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest()
 
     return set(sorted(names, key=digest)[:count])

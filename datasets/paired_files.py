@@ -100,7 +100,7 @@ def _loader(
     images: Sequence[str], labels: Sequence[str] | None, reader: ClassReader
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns the function that loads a sample by its index."""
-    table = tf.constant(images)
+    table = tf.constant([os.fsencode(path) for path in images])
 
     def read_classes(index: np.ndarray, shape: np.ndarray) -> np.ndarray:
         if labels is None:
@@ -164,7 +164,7 @@ def _inspected_size(path: str) -> tuple[tuple[int, int] | None, list[Fault]]:
     if not os.path.isfile(path):
         return None, []
     try:
-        height, width, _ = read_image(tf.constant(path)).shape
+        height, width, _ = read_image(tf.constant(os.fsencode(path))).shape
     except Exception as error:
         return None, [Fault(path, message_of(error, path))]
     return (height, width), []

@@ -10,10 +10,12 @@ from pathlib import Path
 from experiments import results
 from experiments.sweeps import SWEEPS
 from tf_levelset.commands.main import INTERRUPTED
+from tf_levelset.commands.terminal import write_any_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
+    write_any_text()
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

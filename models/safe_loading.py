@@ -22,6 +22,8 @@ import h5py
 import keras
 import tensorflow as tf
 
+from tf_levelset.checks import reason
+
 SUMS_FILE = "SHA256SUMS"
 """In the folder `assets.extra` of a SavedModel; `sha256sum --check` reads it, too."""
 
@@ -89,8 +91,8 @@ def load_saved_model(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {line:.300}" if line else type(error).__name__
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{reason(error):.300}"
 
 
 # --- Checksums of a SavedModel ---

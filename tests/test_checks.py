@@ -22,6 +22,8 @@ from tf_levelset.checks import (
     is_number,
     is_whole,
     plain,
+    reason,
+    sentence,
 )
 from tf_levelset.datasets import Augmentation, load_dataset
 from tf_levelset.inference.crf import DenseCRF
@@ -229,3 +231,88 @@ def test_options_have_the_annotated_types(options: dict[str, Any]) -> None:
     assert call_with_options("typed", typed, count=None) == 0
     with pytest.raises(ValueError, match="must be of type"):
         call_with_options("typed", typed, **options)
+
+
+# --- Errors of libraries ---
+
+OURS = "Expected labels in a.png. Received: [7]"
+CALL = """in user code:
+
+    File "/x/predictor.py", line 31, in probabilities  *
+        logits = model(image)
+    File "/x/input_spec.py", line 239, in assert_input_compatibility
+        raise ValueError(
+
+    ValueError: Exception encountered when calling Functional.call().
+
+    \x1b[1mAn input of 3 channels\x1b[0m
+
+    Arguments received by Functional.call():
+      • training=False
+"""
+GRAPH = """Graph execution error:
+
+Detected at node net/concat defined at (most recent call last):
+  File "/x/main.py", line 60, in main
+
+  File "/x/predictor.py", line 31, in probabilities
+
+ConcatOp : Dimension 1 differs
+\t [[{{node net/concat}}]] [Op:__inference_probabilities_12]"""
+NODE = "{{function_node __wrapped__X_device_/job:localhost/device:CPU:0}} "
+READ = f"""{NODE}Error in user-defined function passed to ParallelMapDatasetV2:73 \
+transformation with iterator: Iterator::Root::ParallelMapV2: ValueError: {OURS}
+Traceback (most recent call last):
+
+  File "/x/checks.py", line 40, in expect
+    raise ValueError(f"Expected {{expected}}. Received: {{received!r}}")
+
+ValueError: {OURS}
+"""
+ROOTS = "2 root error(s) found.\n  (0) INVALID_ARGUMENT:  No size fits\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (CALL, "An input of 3 channels"),
+        (GRAPH, "ConcatOp : Dimension 1 differs"),
+        (READ, OURS),
+        (f"{NODE}jpeg::Uncompress failed. [Op:DecodeImage] name: ", "jpeg::Uncompress"),
+        (
+            "assertion failed: [Expected x. Received:] [9] [pixels]",
+            "Received: 9 pixels",
+        ),
+        (ROOTS, "No size fits"),
+        ("", "InvalidArgumentError"),
+    ],
+)
+def test_the_reason_in_an_error_of_tensorflow(text: str, said: str) -> None:
+    error = tf.errors.InvalidArgumentError(None, None, text)
+    assert said in reason(error)
+    for leak in ("{{", "File", "\x1b", "Traceback", "[Op:", "node ", "raise "):
+        assert leak not in sentence(error)
+    assert sentence(error).startswith("Expected ")
+    assert "\n" not in sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 28 GiB"), "free memory. Received: too little"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating [8,513]"),
+            "too little (OOM when allocating [8,513]). Train with a smaller --",
+        ),
+        (FileExistsError(17, "File exists", "out"), "write out. Received: File exists"),
+        ("caf\udce9", "names that are UTF-8 text. Received: 'caf\\udce9'"),
+        (ValueError(f"{OURS}\n  more"), f"{OURS}\n  more"),
+        (ImportError("libcuda is missing"), "libcuda is missing"),
+    ],
+)
+def test_sentences_of_errors(error: Any, said: str) -> None:
+    if isinstance(error, str):
+        with pytest.raises(UnicodeEncodeError) as raised:
+            error.encode()
+        error = raised.value
+    assert said in sentence(error)

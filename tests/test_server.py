@@ -296,6 +296,22 @@ def test_a_body_must_arrive_in_time(address: tuple[str, int]) -> None:
     assert b"Expected the body within 1 s" in answer
 
 
+def test_images_that_the_model_cannot_take_are_refused(
+    server: ModuleType, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.zeros((1, 20, 30, 4), np.uint8)
+    monkeypatch.setattr(server, "images_of", lambda *_: images)
+    code, _, answer = ask(address, "", encoded(IMAGE, "PNG"), "image/png")
+    assert code == 400
+    said = json.loads(answer)["error"]
+    assert said.startswith("Expected images that fit the model. Received: ")
+    assert "{{" not in said
+    damaged = encoded(IMAGE, "PNG")[:-40]
+    monkeypatch.undo()
+    code, message = refusal(server, (damaged, "image/png", {}))
+    assert (code, "{{" in message, "[Op:" in message) == (400, False, False)
+
+
 def test_a_lack_of_memory_is_reported(
     server: ModuleType, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,7 +330,7 @@ def test_a_lack_of_memory_is_reported(
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("uvicorn", "pip install 'tf_levelset[server]'"),
+        ("uvicorn", "pip install starlette uvicorn"),
         (None, "to hold a version"),
     ],
 )

@@ -1,15 +1,18 @@
-"""Options as plain Python values, and checks that raise `ValueError` in one form.
+"""Options as plain Python values, checks, and what the errors of libraries say.
 
 TensorFlow is not loaded with this file, because the command line checks options too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -234,3 +237,110 @@ def _check_type(signature: inspect.Signature, option: str, value: Any) -> None:
         return
     if not _TYPE_CHECKS[name](value):
         raise TypeError(f"{option} must be of type {annotation}")
+
+
+# --- Errors of libraries ---
+#
+# TensorFlow and Keras put names of nodes, stack traces and colour codes around the
+# reason of an error.
+
+_MARKS = re.compile(
+    r"\x1b\[[0-9;]*m"  # colours of Keras
+    r"|\[*\{\{(function_)?node [^}]*\}\}\]*"
+    r"|\[Op:[^\]]*\]( name:.*)?"
+    r"|Error in user-defined function passed to .* with iterator: \S+:"
+)
+"""What TensorFlow and Keras add within a line."""
+
+_FRAMES = re.compile(r'^([ \t]*)File ".*\n(\1[ \t]+.*\n|\s*\n)*', re.MULTILINE)
+"""The lines of a stack trace, each followed by more deeply indented source code."""
+
+_HEADINGS = (
+    *("Graph execution error", "Detected at node", "Node: ", "in user code:"),
+    *("Traceback (most", "Exception encountered when calling", "2 root error"),
+)
+"""Starts of lines before the reason of an error."""
+
+_KIND = re.compile(r"^(\(\d+\) )?([A-Z_]+: +|[\w.]+(Error|Exception): )?")
+"""The type of an error before its reason, as in "(0) INVALID_ARGUMENT: "."""
+
+_MEMORY = re.compile("OOM when|[Oo]ut of memory|(Failed|failed|Unable) to allocate")
+
+
+def reason(error: BaseException) -> str:
+    """Returns the line of an error that says what is wrong.
+
+    Args:
+        error: An error of any library. Where its text holds one of this package's
+            sentences, "Expected …. Received: …", because it was raised inside a graph,
+            that sentence is returned.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = _text(error)
+    asserted = re.search(r"assertion failed: \[(Expected .*)\]", text)
+    if asserted:  # in a graph, which shows each of its data in brackets
+        text = asserted[1].replace("] [", " ")
+    own = re.search(r"Expected .*Received:.*", text)
+    if own:
+        return own[0].rstrip()
+    lines = (line.strip() for line in _FRAMES.sub("", f"{text}\n").splitlines())
+    told = (_KIND.sub("", line) for line in lines)
+    reasons = (line for line in told if line and not line.startswith(_HEADINGS))
+    return next(reasons, type(error).__name__)
+
+
+def sentence(error: BaseException) -> str:
+    """Returns the sentence to print for an error that stops a command."""
+    text, why = _text(error).strip(), reason(error)
+    if text.startswith("Expected"):
+        return text
+    if is_lack_of_memory(error):
+        return (
+            f"Expected enough free memory. Received: too little ({why}). Train with a "
+            "smaller --batch-size or --crop; predict in tiles with --tile."
+        )
+    if isinstance(error, UnicodeEncodeError):
+        return f"Expected names that are UTF-8 text. Received: {error.object!r}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"Expected to read or write {error.filename}. Received: {why}"
+    if why.startswith("Expected") or isinstance(error, ImportError):
+        return why
+    return f"Expected TensorFlow to run with this model and these data. Received: {why}"
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that memory could not be allocated."""
+    return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
+
+
+@contextlib.contextmanager
+def noting(faults: list[str]) -> Iterator[None]:
+    """Around the reading of one file of several, appends what is wrong to a list."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        faults.append(sentence(error))
+
+
+def optional_library(module: str, packages: str) -> Any:
+    """Imports a library that only some functions need.
+
+    Args:
+        module: The module to import.
+        packages: The packages to install, as for `pip install`.
+
+    Raises:
+        ImportError: If it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"Expected the module {module}, which pip install {packages} installs. "
+            f"Received: {error}"
+        ) from error
+
+
+def _text(error: BaseException) -> str:
+    return _MARKS.sub("", str(getattr(error, "message", None) or error))

@@ -84,7 +84,8 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file atomically."""
-    write_bytes(path, text.encode())
+    # The names of files may hold what is not UTF-8.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, values: Any) -> None:

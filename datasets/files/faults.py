@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tf_levelset.checks import reason
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -73,10 +75,11 @@ def error_of(name: str, faults: Sequence[Fault]) -> DataSetError:
 def message_of(error: Exception, path: str) -> str:
     """Returns the message of a fault, in our own words where a library raised it."""
     text = str(error)
-    if text.startswith("Expected"):
-        return text.replace(f" in {path}", "")
-    reason = next(iter(text.splitlines()), "")
-    return f"Expected a whole image file. Received: {reason or type(error).__name__}"
+    if not text.startswith("Expected"):
+        text = reason(error)
+    if not text.startswith("Expected"):
+        text = f"Expected a whole image file. Received: {text}"
+    return text.replace(f" in {path}", "")
 
 
 def missing_files(paths: Iterable[str | os.PathLike[str]]) -> list[Fault]:

@@ -5,6 +5,7 @@ geometry of that in NumPy, and `batches` makes the `tf.data.Dataset`s.
 """
 
 from tf_levelset.datasets.pipeline.batches import (
+    arrays_of,
     batch_names,
     evaluation_dataset,
     image_dataset,
@@ -22,6 +23,7 @@ from tf_levelset.datasets.pipeline.transform import (
 
 __all__ = [
     "Source",
+    "arrays_of",
     "augment",
     "augment_compactly",
     "batch_names",

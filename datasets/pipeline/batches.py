@@ -8,13 +8,14 @@ read, workers share the samples by striding them, and no shuffle buffer holds im
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from tf_levelset.checks import expect, plain_options
 from tf_levelset.datasets.augmentation import Augmentation, output_size
+from tf_levelset.datasets.files.faults import error_of
 from tf_levelset.datasets.pipeline.source import Source
 from tf_levelset.datasets.pipeline.transform import augment_compactly, to_float
 
@@ -156,6 +157,28 @@ def evaluation_dataset(source: Source) -> tf.data.Dataset:
         return image, tf.cast(labels, tf.int32)
 
     return _each_in_order(source, sample)
+
+
+def arrays_of(dataset: tf.data.Dataset, source: Source) -> Iterator[Any]:
+    """Yields the elements of a dataset as NumPy arrays.
+
+    Args:
+        dataset: `evaluation_dataset` or `image_dataset` of the source.
+        source: Where the samples come from.
+
+    Raises:
+        DataSetError: For a sample whose files cannot be read; it names them.
+    """
+    elements = dataset.as_numpy_iterator()
+    for index in range(source.num_samples):
+        try:
+            element = next(elements)
+        except tf.errors.OpError as error:
+            faults = source.inspect(index).faults if source.inspect else ()
+            if not faults:
+                raise
+            raise error_of(source.name, faults) from error
+        yield element
 
 
 def image_dataset(source: Source) -> tf.data.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -106,6 +107,31 @@ def test_train_lists_common_options_first(capsys: pytest.CaptureFixture[str]) ->
     assert 10 <= len(re.findall(r"^  -", first, re.MULTILINE)) <= 14
     titles = [group.partition(":")[0] for group in groups]
     assert titles == [*train.GROUPS, "checkpoints and execution"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_help_in_the_encoding_of_the_terminal(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", written)
+    commands = [*([name, "--help"] for name in COMMANDS), ["train", "--list-recipes"]]
+    for arguments in commands:
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+    written.seek(0)
+    text = written.read()
+    assert "λ" in text if encoding == "utf-8" else "Weight lambda of the loss" in text
+    assert ("–" in text) == (encoding in ("utf-8", "cp1252"))
+    assert "\\u" not in text
+
+
+def test_programs_write_ascii_where_the_terminal_needs_it(own_data: Path) -> None:
+    (own_data / "classes.txt").write_text("sky\nčást\n", encoding="utf-8")
+    check = ("-m", "tf_levelset", "check-data", "--data-dir", str(own_data))
+    done = python(*check, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"| \u010dast " in done.stdout
 
 
 # --- The log of TensorFlow ---

@@ -40,7 +40,7 @@ def test_plain_evaluation_is_the_runs_own(finished_run: Path, tmp_path: Path) ->
 
 
 def test_evaluate_with_a_crf(finished_run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pydensecrf", reason="pip install 'tf-levelset[crf]'")
+    pytest.importorskip("pydensecrf", reason="pip install pydensecrf2")
     arguments = ["evaluate", str(finished_run / "ce"), "--output", str(tmp_path)]
     assert main([*arguments, "--crf", "vgg", "--crf-iterations", "5"]) == 0
     (result,) = json.loads(

@@ -47,7 +47,7 @@ def test_predict_writes_masks_in_the_runs_colours(
     arguments[1] = model
     (own_data / "images/broken.png").write_bytes(b"")
     assert main([*arguments, "--tile", "20", "24", "--overlap", "8"]) == 1
-    assert "broken.png: Expected an image" in capsys.readouterr().err
+    assert "broken.png: Expected a whole image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("logit", [5.0, -5.0])
@@ -67,6 +67,39 @@ def test_predict_refuses_more_classes_than_a_byte_holds(
     model = constant_model([0.0] * 257)
     said = error_of("predict", model, own_data / "images/0.jpg")
     assert "at most 256 classes" in said
+
+
+@pytest.mark.parametrize("output", [None, ".", "a/../images/out", "../out"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_predict_leaves_out_what_commands_wrote(
+    output: str | None,
+    linked: bool,
+    constant_model: ConstantModel,
+    own_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = own_data / "images"
+    monkeypatch.chdir(folder)
+    # A run, an evaluation and figures have images, too.
+    for name in ("run/panel", "panel-val", "0-level_sets", "0-zooms", "a/panel-own"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(own_data / "masks/0.png", path)
+    for name in ("run/report.json", "evaluation-val.json"):
+        (folder / name).write_text("{}")
+    if linked:
+        (tmp_path / "link").symlink_to(folder)
+        folder = tmp_path / "link"
+    arguments = ["predict", constant_model([0.0, 0.0]), str(folder)]
+    arguments += ["--probabilities", *([] if output is None else ["--output", output])]
+    for _ in range(2):
+        assert main(arguments) == 0
+        found = json.loads(Path(output or "predictions", "predict.json").read_text())
+        assert sorted(found["inputs"]) == [*"01234", "a/panel-own"]
+    # Nor are the outputs of one command inputs of another one.
+    assert main([*arguments[:3], "--output", str(tmp_path / "other")]) == 0
+    assert len(list((tmp_path / "other/masks").rglob("*.png"))) == 6
 
 
 def test_files_of_another_program_beside_a_model_are_an_error(
@@ -133,3 +166,49 @@ def test_report_is_one_page(
     assert "<h3>val_000000</h3>" in text
     assert main(["report", *runs, "--out", str(page), "--data-dir", "x"]) == 0
     assert "Received: &#39;x&#39;" in page.read_text("utf-8")
+
+
+def test_report_goes_on_without_a_damaged_run(
+    finished_run: Path, tmp_path: Path, constant_model: ConstantModel
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run/ce/evaluation.json").write_text("{")
+    model = constant_model([float("nan")] * 8)
+    shutil.copy(model, tmp_path / "run/ls/model.keras")
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "run"), "--output", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert f"Expected JSON in {tmp_path / 'run/ce/evaluation.json'}" in text
+    assert "probabilities to be finite" in text
+    assert "<h3>val_000000</h3>" in text
+
+
+def test_names_that_are_not_utf8(
+    constant_model: ConstantModel,
+    own_data: Path,
+    tmp_path: Path,
+    error_of: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in (*own_data.glob("images/*"), *own_data.glob("masks/*")):
+        try:
+            path.rename(path.with_name(f"\udce9{path.name}"))
+        except OSError:
+            pytest.skip("needs a file system with names that are not UTF-8")
+    data = ("--dataset", "folder", "--data-dir", str(own_data))
+    out, model = str(tmp_path / "out"), constant_model([0.0, 0.0])
+    assert main(["check-data", *data]) == 0
+    assert main(["evaluate", model, *data, "--output", out]) == 0
+    assert main(["figures", model, *data, "--output", out]) == 0
+    assert "\\udce9" in capsys.readouterr().out
+    images = own_data / "images"
+    (images / "\udce9wrong.jpg").write_text("no image")
+    (images / "\udce9bad.mp4").write_text("no video")
+    said = error_of("predict", model, images, "--output", out)
+    assert "2 faults" in said
+    assert "udce9wrong.jpg: Expected a whole image" in said
+    assert "udce9bad.mp4: Expected a video" in said
+    masks = {path.name for path in Path(out, "masks").iterdir()}
+    assert masks == {f"\udce9{i}.png" for i in range(5)}
+    assert len(json.loads(Path(out, "predict.json").read_text())["inputs"]) == 7
+    assert "udce9wrong.jpg: Expected its mask" in error_of("check-data", *data)

@@ -20,7 +20,7 @@ from tf_levelset.inference.crf import PRESETS, SMALLEST_PROBABILITY, DenseCRF, r
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("pydensecrf") is None,
-    reason="pydensecrf2 is not installed: pip install 'tf-levelset[crf]'",
+    reason="pydensecrf2 is not installed: pip install pydensecrf2",
 )
 
 SIZE = (13, 18)
@@ -249,12 +249,12 @@ def test_a_refined_predictor_is_a_predictor() -> None:
     )
 
 
-def test_without_the_library_an_error_names_the_extra(
+def test_without_the_library_an_error_names_the_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pydensecrf", None)
-    with pytest.raises(ImportError, match=r"pip install 'tf-levelset\[crf\]'"):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(ImportError, match="pip install pydensecrf2"):
         WEAK(*GOOD)
     # Before a model is loaded and run.
-    with pytest.raises(ImportError, match=r"pip install 'tf-levelset\[crf\]'"):
+    with pytest.raises(ImportError, match="pip install pydensecrf2"):
         refined(lambda image: image, WEAK)

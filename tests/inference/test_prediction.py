@@ -166,7 +166,7 @@ def test_unreadable_inputs_are_told_and_the_others_done(tmp_path: Path) -> None:
         Bright(), find_inputs([tmp_path / "in"]), outputs(tmp_path / "out")
     )
     assert [Path(fault.path).name for fault in faults] == ["b.png", "c.mp4", "e.png"]
-    assert faults[0].message.startswith("Expected an image. Received:")
+    assert faults[0].message.startswith("Expected a whole image file. Received:")
     assert faults[2].message == (
         "Expected an image of at most 178956970 pixels. Received: 400000000"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from made_up_runs import evaluation, write_run
 from tf_levelset.commands.main import main
 from tf_levelset.files import write_json
 from tf_levelset.inference.crf import PRESETS
-from tf_levelset.reporting.tables import find_runs, markdown, tables
+from tf_levelset.reporting.tables import MeasuredRun, find_runs, markdown, tables
 from tf_levelset.training.recipes import RECIPES
 
 
@@ -26,6 +27,13 @@ def result(miou: float, crf: int | None = None, **changes: Any) -> dict[str, Any
         "seconds_per_image": {"net": 0.25, "crf": 2.0 if crf else 0.0},
     }
     return evaluation(miou, **{**options, **changes})
+
+
+def found(*paths: Path) -> list[MeasuredRun]:
+    faults: list[str] = []
+    runs = find_runs(paths, faults)
+    assert faults == []
+    return runs
 
 
 @pytest.fixture
@@ -66,8 +74,8 @@ def runs(tmp_path: Path) -> Path:
 
 
 def cells(runs: Path, number: int, recipe: str) -> dict[str, Any]:
-    found = {t["table"]: t for t in tables(find_runs([runs]))}[number]
-    return {row["recipe"]: row for row in found["rows"]}[recipe]["cells"]
+    rows = {t["table"]: t for t in tables(found(runs))}[number]["rows"]
+    return {row["recipe"]: row for row in rows}[recipe]["cells"]
 
 
 def test_measured_beside_published(runs: Path) -> None:
@@ -82,7 +90,7 @@ def test_measured_beside_published(runs: Path) -> None:
 
 
 def test_the_papers_layout(runs: Path) -> None:
-    text = markdown(find_runs([runs]))
+    text = markdown(found(runs))
     assert "### Table 1. PASCAL VOC 2012 val" in text
     rows = [line for line in text.splitlines() if "| DeepLab-LargeFOV " in line]
     assert "60.0 / 62.8" in rows[0]
@@ -98,13 +106,13 @@ def test_runs_that_are_not_their_recipe_are_left_out(runs: Path) -> None:
         "dataset_options: {'list_file': 'some.txt'} instead of {}",
         "iterations: 5 instead of 20000",
     ]
-    text = markdown(find_runs([runs]))
+    text = markdown(found(runs))
     assert (
         f"Left out: {runs / 'd'}, which differs from its recipe, "
         f"voc-deeplab_resnet101-losses: {'; '.join(changes)}" in text
     )
     assert str(runs / "b") not in text
-    (fifth,) = (t for t in tables(find_runs([runs])) if t["table"] == 5)
+    (fifth,) = (t for t in tables(found(runs)) if t["table"] == 5)
     (row,) = fifth["rows"]
     assert row["runs"] == [str(runs / "c")]
     assert row["left_out"] == {str(runs / "d"): changes}
@@ -112,7 +120,7 @@ def test_runs_that_are_not_their_recipe_are_left_out(runs: Path) -> None:
 
 
 def test_a_run_counts_once(runs: Path) -> None:
-    assert len(find_runs([runs, runs / "a"])) == len(find_runs([runs])) == 4
+    assert len(found(runs, runs / "a")) == len(found(runs)) == 4
 
 
 def test_command(
@@ -130,12 +138,28 @@ def test_command(
     [
         3,
         {"mean_iou": "0.5"},
+        {"mean_iou": None},
         {"seconds_per_image": {"net": "fast"}},
         {"crf": {"iterations": "ten"}},
     ],
 )
-def test_an_evaluation_without_its_numbers_is_an_error(runs: Path, change: Any) -> None:
+def test_an_evaluation_without_its_numbers_is_named_and_left_out(
+    runs: Path, change: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = runs / "a" / "ls" / "evaluation.json"
     write_json(path, result(0.6) | change if isinstance(change, dict) else change)
-    with pytest.raises(ValueError, match=r"Expected .*evaluation.*Received"):
-        find_runs([runs])
+    path = runs / "a" / "evaluation-val-crf10.json"
+    write_json(path, {"ce": result(0.6) | {"mean_iou": None}, "ls": 3})
+    (runs / "c" / "config.json").write_text("{")
+    assert main(["tables", str(runs)]) == 0
+    printed = capsys.readouterr().out
+    for name in (
+        "a/ls/evaluation.json",
+        "a/evaluation-val-crf10.json",
+        "c/config.json",
+    ):
+        assert re.search(rf"- Left out: Expected .*{runs / name}.* Received", printed)
+    # The other run of this recipe counts, and so does the other loss of this run.
+    row = next(line for line in printed.splitlines() if "| DeepLab-LargeFOV " in line)
+    assert "60.0 / 62.8" in row
+    assert "67.0 / 66.7" in row

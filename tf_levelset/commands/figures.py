@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes two figures for each image and prints their paths."""
     from tf_levelset.commands.loading import load_split, recipe_for
-    from tf_levelset.datasets import evaluation_dataset, subset
+    from tf_levelset.datasets.pipeline import arrays_of, evaluation_dataset, subset
     from tf_levelset.files import inside
+    from tf_levelset.inference.evaluation import check_classes
     from tf_levelset.inference.panels import write_png
     from tf_levelset.inference.predictor import load_predictors
     from tf_levelset.reporting.level_sets import level_set_panel, zoomed_panel
@@ -47,13 +48,20 @@ def run(options: argparse.Namespace) -> None:
     chosen = subset(source, [_index(source.sample_names, n, "sample") for n in names])
     wanted = options.classes or source.class_names
     classes = {n: _index(source.class_names, n, "class") for n in wanted}
-    samples = evaluation_dataset(chosen).as_numpy_iterator()
+    samples = arrays_of(evaluation_dataset(chosen), chosen)
     for name, (image, labels) in zip(names, samples, strict=True):
         predictions = {
             title or "prediction": predictor(image)
             for title, predictor in predictors.items()
         }
+        for scores in predictions.values():
+            check_classes(scores, source)
         present = {n: c for n, c in classes.items() if (labels == c).any()}
+        if options.classes is None and not present:
+            raise ValueError(
+                f"Expected a class in the labels of {name}, whose level sets are to be "
+                "drawn. Received: void alone. Name others by --samples or --classes."
+            )
         figures = {
             "level_sets": level_set_panel(
                 image,

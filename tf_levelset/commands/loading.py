@@ -12,7 +12,7 @@ from tf_levelset.inference.crf import PRESETS, DenseCRF, refined
 from tf_levelset.inference.predictor import Predictor, load_predictors
 from tf_levelset.training.identity import changed_classes
 from tf_levelset.training.recipe import Recipe
-from tf_levelset.training.recipes import DEFAULTS, RECIPES
+from tf_levelset.training.recipes import default_recipe
 from tf_levelset.training.run_folder import (
     CLASSES_FILE,
     MODEL_FILE,
@@ -45,7 +45,7 @@ def recipe_for(path: Path, dataset: str | None) -> Recipe:
             f"Expected --dataset, since {path} belongs to no run folder. "
             "Received: no --dataset"
         )
-    return RECIPES[DEFAULTS[dataset]]
+    return default_recipe(dataset)
 
 
 def load_split(options: argparse.Namespace, recipe: Recipe, split: str) -> Source:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
+from tf_levelset.checks import sentence
 from tf_levelset.commands import (
     check_data,
     evaluate,
@@ -21,6 +22,7 @@ from tf_levelset.commands import (
     tables,
     train,
 )
+from tf_levelset.commands.terminal import write_any_text
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: With code 2 if the command line is not valid, and with code 0 after
             `--help` and `--list-recipes`.
     """
+    write_any_text()
     options = parser().parse_args(arguments)
     try:
         _load_tensorflow()
@@ -62,10 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(options.if_stopped)
         return INTERRUPTED
     except Exception as error:
-        message = _message_for_user(error)
-        if message is None:
+        if not _is_of_user(error):
             raise
-        print(f"tf-levelset: error: {message}", file=sys.stderr)
+        print(f"tf-levelset: error: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -116,16 +118,9 @@ def _stderr_discarded() -> Iterator[None]:
         os.close(kept)
 
 
-def _message_for_user(error: Exception) -> str | None:
-    """Returns the sentence to print for an error, or None for a defect of ours."""
-    if isinstance(error, ValueError | OSError | ImportError):
-        return str(error)
+def _is_of_user(error: Exception) -> bool:
+    """Returns whether the user can correct an error; else it is a defect of ours."""
     import tensorflow as tf
 
-    from tf_levelset.training.resume import graph_message
-
-    if isinstance(error, tf.errors.InvalidArgumentError):
-        return graph_message(error)
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return error.message  # for example, the disk is full
-    return None
+    libraries = (MemoryError, tf.errors.OpError)
+    return isinstance(error, (ValueError, OSError, ImportError, *libraries))

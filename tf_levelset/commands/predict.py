@@ -18,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `tf-levelset predict`."""
     add_model(parser)
     parser.add_argument(
-        "inputs", type=Path, nargs="+", help="Images, videos, or folders of them."
+        "inputs",
+        type=Path,
+        nargs="+",
+        help="Images, videos, or folders of them. In folders, what earlier commands "
+        "wrote there is left out.",
     )
     sentence = "Folder in which the predictions are written."
     add_option(parser, "--output", sentence, Path, Path("predictions"))

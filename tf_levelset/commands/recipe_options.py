@@ -13,9 +13,9 @@ from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import (
-    DEFAULTS,
     LEVEL_SET_WEIGHTS,
     RECIPES,
+    default_recipe,
     with_model,
 )
 
@@ -101,7 +101,8 @@ def _form(recipe: Recipe) -> str:
 
 
 def _named_recipe(name: str | None, dataset: str | None) -> Recipe:
-    name = name or DEFAULTS[dataset or "synthetic"]
+    if name is None:
+        return default_recipe(dataset or "synthetic")
     if name.endswith(".json"):
         recipe = Recipe.from_json(read_json(Path(name)))
         recipe = dataclasses.replace(recipe, name=recipe.name or Path(name).stem)

@@ -27,8 +27,9 @@ def run(options: argparse.Namespace) -> None:
     from tf_levelset.files import write_json, write_text
     from tf_levelset.reporting.tables import find_runs, markdown, tables
 
-    runs = find_runs(options.folders)
-    text = markdown(runs)
+    faults: list[str] = []
+    runs = find_runs(options.folders, faults)
+    text = markdown(runs, faults)
     print(text, end="")
     if options.output is not None:
         write_text(options.output / "tables.md", text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tf_levelset.checks import optional_library
 from tf_levelset.files import write_bytes
 from tf_levelset.models.safe_loading import load_saved_model
 
@@ -30,13 +31,7 @@ def export_onnx(saved_model: Path, path: Path) -> Path:
         ValueError: If the model was exported without `portable=True` and has an
             operation that ONNX lacks.
     """
-    try:
-        import tf2onnx
-    except ImportError as error:
-        raise ImportError(
-            "Expected tf2onnx to be installed: pip install 'tf_levelset[runtimes]'"
-        ) from error
-
+    tf2onnx = optional_library("tf2onnx", "tf2onnx")
     # The endpoint lives only as long as the loaded object.
     loaded = load_saved_model(saved_model)
     endpoint = loaded.signatures["serving_default"]

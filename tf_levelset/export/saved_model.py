@@ -129,7 +129,8 @@ def export(
     target = folder / str(version)
     if target.exists():
         raise FileExistsError(
-            f"Expected a new version. Received: {version} in {folder}"
+            f"Expected a version that {folder} does not hold yet. Received: {version}, "
+            "which is there. Without --version, the next number is taken."
         )
     # Written under a name that servers ignore, then renamed. A folder of `tempfile`
     # would be readable only by its owner, whatever the umask.

@@ -2,7 +2,7 @@
 
 P. Krähenbühl and V. Koltun, Efficient Inference in Fully Connected CRFs with Gaussian
 Edge Potentials, NIPS 2011. The inference is that of the library `pydensecrf2`:
-`pip install 'tf-levelset[crf]'`.
+`pip install pydensecrf2`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tf_levelset.checks import (
     check_positive,
     expect,
     is_whole,
+    optional_library,
     plain_options,
 )
 
@@ -157,14 +158,7 @@ def require_library() -> Any:
     Raises:
         ImportError: If `pydensecrf2` is not installed.
     """
-    try:
-        from pydensecrf import densecrf
-    except ImportError as error:
-        raise ImportError(
-            "Expected pydensecrf2 to be installed, for the dense CRF: "
-            "pip install 'tf-levelset[crf]'"
-        ) from error
-    return densecrf
+    return optional_library("pydensecrf.densecrf", "pydensecrf2")
 
 
 def _check(image: np.ndarray, probabilities: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_levelset.checks import plain_options
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset
+from tf_levelset.datasets.pipeline import Source, arrays_of, evaluation_dataset
 from tf_levelset.energy import level_set_energy
 from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import DenseCRF, require_library
@@ -80,7 +80,7 @@ def evaluate(
     if crf is not None:
         require_library()
     totals = _Totals(source)
-    for image, labels in evaluation_dataset(source).as_numpy_iterator():
+    for image, labels in arrays_of(evaluation_dataset(source), source):
         began = time.perf_counter()
         probabilities = predict(image)
         predicted = refined = time.perf_counter()
@@ -99,6 +99,15 @@ def evaluate(
     }
 
 
+def check_classes(probabilities: np.ndarray, source: Source) -> None:
+    """Raises `ValueError` unless (H, W, C) are of as many classes as a data set has."""
+    if probabilities.shape[-1] != source.num_classes:
+        raise ValueError(
+            f"Expected a model of {source.num_classes} classes, as {source.name} has. "
+            f"Received: one of {probabilities.shape[-1]}"
+        )
+
+
 class _Totals:
     """Sums over the images of a data set, from which the scores are computed."""
 
@@ -115,11 +124,7 @@ class _Totals:
     def add(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
         """Adds an image: its labels (H, W) and predicted probabilities (H, W, C)."""
         classes, void = self.source.num_classes, self.source.ignore_class
-        if probabilities.shape[-1] != classes:
-            raise ValueError(
-                f"Expected a model of {classes} classes, as {self.source.name} has. "
-                f"Received: one of {probabilities.shape[-1]}"
-            )
+        check_classes(probabilities, self.source)
         masks = probabilities.argmax(-1)
         self.confusion += confusion_matrix(labels, masks, classes, void)
         self.boundary += boundary_counts(labels, masks, classes, void, BOUNDARY_RATIO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +13,18 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.datasets.files.faults import message_of
 from tf_levelset.datasets.files.images import read_image
 from tf_levelset.datasets.image_folder import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+SETTINGS_FILE = "predict.json"
+PREDICTIONS = ("masks", "overlays", "probabilities")
+"""The file and the folders that `predict` writes."""
+
+FIGURES = ("-level_sets.png", "-zooms.png")
+"""Ends of the names of the two files that `figures` writes for an image."""
 
 
 class UnreadableError(ValueError):
@@ -76,14 +85,16 @@ class Input:
                 index += 1
         if index == 0:
             raise UnreadableError(
-                "Expected a video. Received: a file without a readable frame"
+                "Expected a video, at a path that is UTF-8 text. Received: a file "
+                "without a readable frame"
             )
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Input]:
     """Finds the images and videos at paths; folders are searched at any depth.
 
-    Hidden files and files of other types in folders are skipped.
+    In folders, hidden files, files of other types and what commands of this package
+    wrote there are skipped, so that a prediction is not predicted in turn.
 
     Raises:
         FileNotFoundError: If a path does not exist, or a folder has no image or video.
@@ -120,12 +131,27 @@ def _is_input(path: Path) -> bool:
     return path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 
 
+def _is_output(path: Path) -> bool:
+    """Returns whether `predict`, `evaluate`, `train` or `figures` wrote an image."""
+    name, beside = path.name, []
+    if name.startswith("panel"):
+        result = name.replace("panel", "evaluation", 1).replace(".png", ".json")
+        beside = [result, "report.json"]
+    for kind, other in (FIGURES, FIGURES[::-1]):
+        if name.endswith(kind):
+            beside = [name.replace(kind, other)]
+    return any(path.with_name(other).exists() for other in beside) or any(
+        folder.name in PREDICTIONS and folder.with_name(SETTINGS_FILE).exists()
+        for folder in path.parents
+    )
+
+
 def _in_folder(folder: Path) -> list[Input]:
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if not hidden and path.is_file() and _is_input(path):
+        if not hidden and path.is_file() and _is_input(path) and not _is_output(path):
             found.append(Input(relative.with_suffix("").as_posix(), path))
     if not found:
         raise FileNotFoundError(
@@ -134,9 +160,14 @@ def _in_folder(folder: Path) -> list[Input]:
     return found
 
 
+def for_opencv(path: Path) -> str:
+    """Returns a path as text; bytes that OpenCV crashes on, not UTF-8, are escaped."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(for_opencv(path))
     try:
         yield capture
     finally:
@@ -145,12 +176,9 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        return read_image(tf.constant(str(path))).numpy()
+        return read_image(tf.constant(os.fsencode(path))).numpy()
     except tf.errors.OpError as error:
-        reason = str(error.message).splitlines()[0]
-        if not reason.startswith("Expected"):
-            reason = f"Expected an image. Received: {reason}"
-        raise UnreadableError(reason) from error
+        raise UnreadableError(message_of(error, str(path))) from error
 
 
 def _rgb(frame: np.ndarray) -> np.ndarray:

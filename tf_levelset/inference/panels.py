@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tf_levelset.datasets.pipeline import Source, evaluation_dataset, subset
+from tf_levelset.datasets.pipeline import Source, arrays_of, evaluation_dataset, subset
 from tf_levelset.files import write_bytes
 from tf_levelset.inference.predictor import Predictor
 
@@ -115,7 +115,7 @@ def panel(
     """
     rows = []
     chosen = spread(source, samples)
-    for image, labels in evaluation_dataset(chosen).as_numpy_iterator():
+    for image, labels in arrays_of(evaluation_dataset(chosen), chosen):
         predictions = [p(image).argmax(-1) for p in predictors.values()]
         cells = [image, colourize(labels, source.palette)]
         cells += [colourize(p, source.palette) for p in predictions]
@@ -178,5 +178,7 @@ def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> np.ndar
     for column, title in enumerate(titles):
         origin = (column * (width + _GAP) + 2, _HEADER - 7)
         font, scale, black, thickness = cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1
+        # OpenCV has no other characters, and crashes on names that are not UTF-8.
+        title = title.encode("ascii", "replace").decode()
         cv2.putText(canvas, title, origin, font, scale, black, thickness, cv2.LINE_AA)
     return canvas

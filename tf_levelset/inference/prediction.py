@@ -19,12 +19,16 @@ from tf_levelset.files import (
     write_bytes,
     write_json,
 )
-from tf_levelset.inference.inputs import Input, UnreadableError
+from tf_levelset.inference.inputs import (
+    PREDICTIONS,
+    SETTINGS_FILE,
+    Input,
+    UnreadableError,
+    for_opencv,
+)
 from tf_levelset.inference.panels import overlay
 from tf_levelset.inference.predictor import Predictor
 from tf_levelset.inference.tiling import Tiling, bands
-
-SETTINGS_FILE = "predict.json"
 
 Progress = Callable[[int, int], None]
 """Called with the number of images that are done, and the number of all images."""
@@ -161,7 +165,7 @@ def write_video(item: Input, outputs: Outputs) -> Path:
         if writer is None:
             size = drawn.shape[1], drawn.shape[0]
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(partial), code, item.frame_rate, size)
+            writer = cv2.VideoWriter(for_opencv(partial), code, item.frame_rate, size)
             if not writer.isOpened():
                 raise OSError(
                     "Expected OpenCV to be able to encode MPEG-4. Received: an error "
@@ -170,7 +174,7 @@ def write_video(item: Input, outputs: Outputs) -> Path:
         writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     assert writer is not None
     writer.release()
-    partial.replace(path)
+    Path(for_opencv(partial)).replace(path)
     return path
 
 
@@ -189,12 +193,19 @@ def claim(
     Raises:
         ValueError: If the folder holds predictions with other settings, of other files
             of the same names or of files that have changed, which would be mistaken
-            for the ones that are asked for; or if a link in it leads outside.
+            for the ones that are asked for; if it holds masks of another origin; or if
+            a link in it leads outside.
     """
     check_links(folder)
     path = folder / SETTINGS_FILE
     files = {item.name: stamp(item.path) for item in inputs}
     earlier: dict[str, object] = {}
+    taken = [name for name in PREDICTIONS if (folder / name).exists()]
+    if taken and not path.exists():
+        raise ValueError(
+            f"Expected an output folder without files of others in {', '.join(taken)}, "
+            f"which would be replaced. Received: {folder}. Choose another --output."
+        )
     if path.exists():
         recorded = read_json(path)
         known = recorded if isinstance(recorded, dict) else {}

@@ -21,7 +21,7 @@ import numpy as np
 from tf_levelset.datasets.cityscapes import CLASS_IDS
 from tf_levelset.datasets.cityscapes import CLASSES as CITYSCAPES_CLASSES
 from tf_levelset.datasets.files.labels import grey_png, palette_png
-from tf_levelset.datasets.pipeline import Source, image_dataset
+from tf_levelset.datasets.pipeline import Source, arrays_of, image_dataset
 from tf_levelset.datasets.voc import CLASSES as VOC_CLASSES
 from tf_levelset.datasets.voc import voc_palette
 from tf_levelset.files import inside, write_bytes
@@ -96,7 +96,7 @@ def write_submission(
         inside(Path(folder), Path(folder, chosen.place.format(name=name)))
         for name in source.sample_names
     )
-    images = image_dataset(source).as_numpy_iterator()
+    images = arrays_of(image_dataset(source), source)
     for path, name, image in zip(paths, source.sample_names, images, strict=True):
         probabilities = np.asarray(predictor(image))
         expected = (*image.shape[:2], source.num_classes)

@@ -1,6 +1,6 @@
 """Writes a comparison of training runs as one HTML page without external resources.
 
-It needs Jinja2 and matplotlib: `pip install 'tf_levelset[report]'`.
+It needs Jinja2 and matplotlib: `pip install jinja2 matplotlib`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import noting, optional_library, sentence
 from tf_levelset.compat import versions
 from tf_levelset.datasets import Source, evaluation_dataset, load_dataset
+from tf_levelset.datasets.pipeline import arrays_of
 from tf_levelset.files import write_text
 from tf_levelset.inference.panels import png, spread
 from tf_levelset.inference.predictor import load_predictors
@@ -65,14 +67,8 @@ def write_report(
         ImportError: If Jinja2 or matplotlib is not installed.
         ValueError: If a path is not a run, or if the runs cannot be compared.
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Expected Jinja2 and matplotlib, which pip install 'tf_levelset[report]' "
-            f"installs. Received: no {error.name}"
-        ) from error
+    jinja2 = optional_library("jinja2", "jinja2 matplotlib")
+    optional_library("matplotlib", "jinja2 matplotlib")
     entries = read_entries(paths)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_levelset.reporting"),
@@ -155,7 +151,8 @@ def _samples(
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Returns panels by the names of samples, colours of classes, and omissions."""
     trained = [entry for entry in entries if entry.is_trained]
-    omissions = [
+    omissions = [fault for entry in entries for fault in entry.faults]
+    omissions += [
         f"{entry.title} is omitted, because it is not fully trained."
         for entry in entries
         if not entry.is_trained
@@ -170,14 +167,18 @@ def _samples(
         for entry in trained:
             _check_classes(source, entry)
         chosen = spread(source, SAMPLES)
-        data = list(evaluation_dataset(chosen).as_numpy_iterator())
+        data = list(arrays_of(evaluation_dataset(chosen), chosen))
     except (ValueError, OSError, tf.errors.OpError) as error:
-        return {}, {}, [str(error)]
+        return {}, {}, [*omissions, sentence(error)]
     masks: list[dict[str, np.ndarray]] = [{} for _ in data]
     for entry in trained:  # one network in memory at a time
-        (predictor,) = load_predictors(entry.folder).values()
-        for found, (image, _) in zip(masks, data, strict=True):
-            found[entry.title] = predictor(image).argmax(-1)
+        with noting(omissions):
+            (predictor,) = load_predictors(entry.folder).values()
+            predicted = [predictor(image).argmax(-1) for image, _ in data]
+            for found, classes in zip(masks, predicted, strict=True):
+                found[entry.title] = classes
+    if not any(masks):
+        return {}, {}, omissions
     panels = [
         zoomed_panel(image, labels, found, source.palette, ZOOMS, WIDTH)
         for (image, labels), found in zip(data, masks, strict=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_levelset.checks import noting
 from tf_levelset.inference.evaluation import TRIMAP_WIDTHS
 from tf_levelset.training.recipe import PLACES, Recipe, flat
 from tf_levelset.training.run_folder import (
@@ -38,6 +39,7 @@ class Entry:
         class_names: Classes of the model, or None before they are written.
         versions: Versions of the libraries that wrote the report of the run; empty
             before the run has finished.
+        faults: Why files of the loss are left out, a sentence for each.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Entry:
     evaluation: dict[str, Any] | None
     class_names: Sequence[str] | None
     versions: dict[str, str]
+    faults: Sequence[str]
 
     @property
     def is_trained(self) -> bool:
@@ -117,8 +120,11 @@ def _unique_names(runs: Sequence[Path]) -> dict[Path, str]:
 
 def _read_entry(name: str, run: Path, loss: str) -> Entry:
     def read(path: Path, reader: Callable[[Path], Any], default: Any) -> Any:
-        return reader(path) if path.exists() else default
+        with noting(faults):
+            return reader(path) if path.exists() else default
+        return default
 
+    faults: list[str] = []
     folder = run / loss
     return Entry(
         title=f"{name}/{loss}",
@@ -130,6 +136,7 @@ def _read_entry(name: str, run: Path, loss: str) -> Entry:
         evaluation=read(folder / "evaluation.json", read_evaluation, None),
         class_names=read(folder / CLASSES_FILE, read_class_names, None),
         versions=read(run / "report.json", read_versions, {}),
+        faults=faults,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_levelset.checks import is_number, is_whole
+from tf_levelset.checks import expect, is_number, is_whole, noting
 from tf_levelset.inference.crf import PRESETS
 from tf_levelset.inference.score_table import table
 from tf_levelset.reporting.published import COLUMNS, TABLES, Row, Table
@@ -20,6 +20,7 @@ from tf_levelset.training.run_folder import (
 )
 
 NOT_RUN = "not run"
+_NEEDED = ("seconds_per_image", "dataset", "flip", "scales")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,48 +53,61 @@ class MeasuredRun:
         ]
 
 
-def find_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
+def find_runs(paths: Sequence[Path], faults: list[str]) -> list[MeasuredRun]:
     """Finds the runs of named recipes in folders, at any depth.
+
+    Args:
+        paths: The folders.
+        faults: Takes a sentence for each file of a run that cannot be read, or has no
+            score; what else the run has is returned.
 
     Raises:
         FileNotFoundError: If a path is not a folder.
-        ValueError: If a file of a run cannot be read.
     """
     runs: dict[Path, MeasuredRun] = {}
     for path in paths:
         if not path.is_dir():
             raise FileNotFoundError(f"Expected a folder with runs. Received: {path}")
         for config in sorted(path.rglob("config.json")):
-            try:
-                recipe = load_recipe(config.parent)
-            except ValueError:
-                continue  # written by another program
-            if recipe.name in RECIPES:
-                results = _results(config.parent, recipe)
-                runs[config.resolve()] = MeasuredRun(config.parent, recipe, results)
+            folder = config.parent
+            # Other programs write files of this name, too.
+            of_run = any(folder.glob("*/history.json"))
+            with noting(faults if of_run else []):
+                recipe = load_recipe(folder)
+                if recipe.name in RECIPES:
+                    results = _results(folder, recipe, faults)
+                    runs[config.resolve()] = MeasuredRun(folder, recipe, results)
     return list(runs.values())
 
 
-def _results(folder: Path, recipe: Recipe) -> dict[str, dict[str, Any]]:
+def _results(
+    folder: Path, recipe: Recipe, faults: list[str]
+) -> dict[str, dict[str, Any]]:
     """Reads the evaluations of a run that belong to a column of the tables."""
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for loss in recipe.losses:
         path = folder / loss / "evaluation.json"
         if path.exists():
-            results[loss] = _checked(path, read_evaluation(path))
+            with noting(faults):
+                results[loss] = _checked(path, read_evaluation(path))
     backbone = "resnet" if "resnet" in recipe.model else "vgg"
     for path in sorted(folder.glob("evaluation-*.json")):
-        for loss, result in read_evaluations(path).items():
-            _checked(path, result)
-            iterations = (result.get("crf") or {}).get("iterations", 10)
-            crf = dataclasses.replace(PRESETS[f"{backbone}_10"], iterations=iterations)
-            if (
-                not result["flip"]
-                and result["scales"] == [1.0]
-                and result["dataset"] == results.get(loss, {}).get("dataset")
-                and result.get("crf") == dataclasses.asdict(crf)
-            ):
-                results[f"{loss}+crf{iterations}"] = result
+        evaluations: dict[str, dict[str, Any]] = {}
+        with noting(faults):
+            evaluations = read_evaluations(path)
+        for loss, result in evaluations.items():
+            with noting(faults):
+                iterations = _checked(path, result).get("crf") or {"iterations": 10}
+                crf = dataclasses.replace(
+                    PRESETS[f"{backbone}_10"], iterations=iterations["iterations"]
+                )
+                if (
+                    not result["flip"]
+                    and result["scales"] == [1.0]
+                    and result["dataset"] == results.get(loss, {}).get("dataset")
+                    and result.get("crf") == dataclasses.asdict(crf)
+                ):
+                    results[f"{loss}+crf{crf.iterations}"] = result
     return results
 
 
@@ -103,14 +117,11 @@ def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     valid = (
         isinstance(seconds, dict)
         and all(map(is_number, [result.get("mean_iou"), *seconds.values()]))
-        and {"dataset", "flip", "scales"} <= result.keys()
+        and set(_NEEDED) <= result.keys()
         and (crf is None or (isinstance(crf, dict) and is_whole(crf.get("iterations"))))
     )
-    if not valid:
-        raise ValueError(
-            f"Expected {path} to hold an evaluation with its scores and times. "
-            f"Received: {result!r:.200}"
-        )
+    received = {name: result.get(name) for name in ("mean_iou", *_NEEDED, "crf")}
+    expect(valid, f"{path} to hold an evaluation with its scores and times", received)
     return result
 
 
@@ -165,8 +176,13 @@ def _cell(row: Row, column: str, runs: Sequence[MeasuredRun]) -> dict[str, Any]:
     }
 
 
-def markdown(runs: Sequence[MeasuredRun]) -> str:
-    """Returns the tables as Markdown, in the layout of the paper."""
+def markdown(runs: Sequence[MeasuredRun], faults: Sequence[str] = ()) -> str:
+    """Returns the tables as Markdown, in the layout of the paper.
+
+    Args:
+        runs: See `find_runs`.
+        faults: Sentences that are listed with the runs that are left out.
+    """
     parts = [
         "mIoU in %, measured / published; – if the paper reports no number.",
         *map(_markdown, TABLES, tables(runs)),
@@ -177,6 +193,7 @@ def markdown(runs: Sequence[MeasuredRun]) -> str:
         for run in runs
         if (changes := run.changes())
     ]
+    notes += [f"- Left out: {fault}" for fault in faults]
     if notes:
         parts.append("\n".join(notes))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 
+from tf_levelset.checks import optional_library, sentence
+from tf_levelset.commands.terminal import write_any_text
 from tf_levelset.export.versions import NewestVersion
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves a model until SIGTERM or SIGINT; exits with 1 after a user's error."""
+    write_any_text()
     command = argparse.ArgumentParser(
         prog="python -m tf_levelset.server",
         description="Serves the newest version of an exported model.",
@@ -32,15 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     try:
-        import uvicorn
-
+        uvicorn = optional_library("uvicorn", "starlette uvicorn")
+        optional_library("starlette.applications", "starlette uvicorn")
         from tf_levelset.server.http import Limits, application
 
         newest = NewestVersion(options.folder)
-    except ImportError as error:
-        command.exit(1, f"{command.prog}: {error}: pip install 'tf_levelset[server]'\n")
-    except (ValueError, OSError) as error:
-        command.exit(1, f"{command.prog}: error: {error}\n")
+    except (ValueError, OSError, ImportError) as error:
+        command.exit(1, f"{command.prog}: error: {sentence(error)}\n")
     Thread(target=newest.watch, args=[options.poll_seconds], daemon=True).start()
     limits = Limits(options.max_bytes, options.max_pixels, options.max_files)
     uvicorn.run(

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tf_levelset.checks import reason
 from tf_levelset.datasets.files.images import decode_image
 from tf_levelset.export.versions import NewestVersion
 
@@ -71,7 +72,10 @@ def application(
         content_type = header.partition(";")[0].strip().lower()
         images = images_of(body, content_type, request.query_params, bounds)
         number, model = newest.current
-        outputs = model.signatures["uint8"](images=tf.constant(images))
+        try:
+            outputs = model.signatures["uint8"](images=tf.constant(images))
+        except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+            raise refused(400, "images that fit the model", reason(error)) from error
         headers = {"Model-Version": str(number)}
         if content_type == JSON:
             content = {"outputs": {"mask": outputs["mask"].numpy().tolist()}}
@@ -134,7 +138,7 @@ def images_of(
     # Images of different sizes cause a ValueError.
     except (tf.errors.InvalidArgumentError, ValueError) as error:
         expected = "complete JPEG or PNG files, all of one size"
-        raise refused(400, expected, error) from error
+        raise refused(400, expected, reason(error)) from error
 
 
 def _check_sizes(sizes: list[tuple[int, int]], limits: Limits) -> None:
@@ -165,8 +169,9 @@ def _files_in_json(body: bytes) -> list[bytes]:
         endpoint, values = request["signature_name"], request["inputs"]["encoded"]
         if endpoint == "encoded" and values:
             return [base64.b64decode(value["b64"], validate=True) for value in values]
-        reason = f"endpoint {endpoint!r:.50} and {len(values)} files"
+        received = f"endpoint {endpoint!r:.50} and {len(values)} files"
     # Errors of JSON and base64 are ValueErrors; deep nesting is a RecursionError.
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = f"{type(error).__name__}, {error}"
-    raise refused(400, "TensorFlow Serving's request to `encoded`, with files", reason)
+        received = f"other JSON, or another text ({type(error).__name__}: {error})"
+    expected = "TensorFlow Serving's request to `encoded`, with files"
+    raise refused(400, expected, received)

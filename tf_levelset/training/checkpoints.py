@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, reason
 from tf_levelset.files import sync, write_text
 from tf_levelset.training.distribution import WORKER_LOST
 
@@ -119,7 +119,7 @@ class Checkpoints:
             steps = self.steps()
             raise OSError(
                 f"Expected to write checkpoint {self.prefix(step)}. Received: "
-                f"{getattr(error, 'message', None) or error}. "
+                f"{reason(error)}. "
                 + (f"That of step {steps[-1]} is intact. " if steps else "")
                 + "Once there is room on the disk, the same command resumes."
             ) from error

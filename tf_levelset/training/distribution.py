@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
+from tf_levelset.checks import reason
 
 Batches = Any
 """A `tf.data.Dataset`, or a distributed dataset."""
@@ -96,7 +97,7 @@ def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         raise ConnectionError(
             "Expected every worker to train to the end. Received: "
-            f"{error.message.strip()}\nStart all of them again with the same command: "
+            f"{reason(error)}\nStart all of them again with the same command: "
             "they resume from the last checkpoint."
         ) from error
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tf_levelset.checks import expect
 from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.models.catalog import (
     ASPP_RATES,
@@ -208,6 +209,14 @@ DEFAULTS = {
     "folder": "folder",
 }
 """The recipe of each data set that is used when none is named."""
+
+
+def default_recipe(dataset: str) -> Recipe:
+    """Returns the recipe that is used for a data set when none is named."""
+    expected = "--recipe together with --dataset, for a data set without a default"
+    expect(dataset in DEFAULTS, expected, dataset)
+    return RECIPES[DEFAULTS[dataset]]
+
 
 # --- Recipes derived from others ---
 

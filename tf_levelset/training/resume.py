@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import expect, plain_options
+from tf_levelset.checks import expect, plain_options, reason
 from tf_levelset.training.checkpoints import Checkpoints
 from tf_levelset.training.distribution import all_the_same, any_worker, is_chief
 from tf_levelset.training.interrupts import Interrupts
@@ -174,7 +174,7 @@ class ExactResume(keras.callbacks.Callback):
         except tf.errors.InvalidArgumentError as error:
             if not self._in_step:
                 raise
-            message = f"{graph_message(error)} At {self._where(self.step)}"
+            message = f"{reason(error)} At {self._where(self.step)}"
             raise ValueError(message) from error
 
     def save(self) -> None:
@@ -357,9 +357,3 @@ class ExactResume(keras.callbacks.Callback):
                 f"{self.checkpoints.prefix(steps[-1])} is the last checkpoint before."
             )
         return f"step {step}{names}. {last}"
-
-
-def graph_message(error: tf.errors.OpError) -> str:
-    """Returns the message of an error inside a graph, without the graph's traceback."""
-    lines = [line for line in error.message.splitlines() if "Expected" in line]
-    return " ".join(lines) or str(error.message)
