@@ -10,18 +10,9 @@ import tensorflow as tf
 from tf_levelset import xla
 from tf_levelset.checks import check_numeric
 
-REMEDIES = (
-    "In a binary mask of 0 and 255, 255 may be the foreground: use `mask > 0`, or "
-    "divide by 255. If 255 marks pixels to ignore, set `ignore_class=255`."
-)
-"""How to correct the usual labels out of range; part of messages."""
-
-_ONE_HOT = (
-    "Expected labels in one-hot rows: a single one among zeros, or zeros alone for "
-    "void."
-)
+_ONE_HOT = "Expected labels in one-hot rows: one 1 among zeros, or zeros for void."
 _NOT_ONE_HOT = (
-    "Soft and multi-label targets are not supported: give the id of one class per "
+    " Soft and multi-label targets are not supported: give the id of one class per "
     "pixel, as tf.argmax(y_true, -1) does. Divide rows of 0 and 255 by 255."
 )
 
@@ -62,7 +53,7 @@ def parse_labels(
     num_classes = scores.shape[-1]
     void = "" if ignore_class is None else f" or ignore_class={ignore_class}"
     expected = f"Expected labels in [0, {num_classes}){void}."
-    remedy = "" if ignore_class == 255 else REMEDIES
+    remedy = remedies(ignore_class)
     if _is_one_hot(y_true.shape, scores.shape):
         ids, valid, invalid = _from_one_hot(y_true)
         expected, remedy = _ONE_HOT, _NOT_ONE_HOT
@@ -80,6 +71,16 @@ def parse_labels(
     ids = tf.where(valid & ~invalid, ids, 0)
     flat = tf.stack([tf.shape(scores)[0], -1])
     return Labels(*(tf.reshape(tensor, flat) for tensor in (ids, valid, invalid)))
+
+
+def remedies(ignore_class: int | None) -> str:
+    """Returns how to correct the usual labels out of range, for messages."""
+    if ignore_class == 255:
+        return ""
+    return (
+        " In a binary mask of 0 and 255, 255 may be the foreground: use `mask > 0`, or "
+        "divide by 255. If 255 marks pixels to ignore, set `ignore_class=255`."
+    )
 
 
 def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
@@ -161,7 +162,7 @@ def _assert_none(
         if labels.shape.rank == foreign.shape.rank:
             text += ", and the labels found are {}"
             found.append(tf.sort(tf.unique(tf.reshape(labels, [-1])).y))
-        return tf.strings.format(f"{text}. {remedy}".rstrip(), found, summarize=10)
+        return tf.strings.format(f"{text}.{remedy}", found, summarize=10)
 
     fail_if(tf.reduce_any(foreign), message)
 

@@ -24,7 +24,7 @@ from tf_levelset.checks import (
     is_whole,
     plain_options,
 )
-from tf_levelset.labels import nan_where
+from tf_levelset.labels import nan_where, remedies
 from tf_levelset.metrics.class_ids import (
     VOID,
     aligned,
@@ -237,7 +237,8 @@ class CountMetric(StreamingMetric):
         classes = f"in [0, {self.num_classes})"
         void = "" if self.ignore_class is None else f" ({self.ignore_class})"
         required = {
-            f"labels to be {classes} or `ignore_class`{void}": self._invalid_labels,
+            f"labels to be {classes} or `ignore_class`{void}."
+            f"{remedies(self.ignore_class)}": self._invalid_labels,
             _WEIGHTS: self._invalid_weights,
         }
         if of_predictions:
@@ -282,7 +283,7 @@ def _require_none(invalid: dict[str, Any]) -> list[Any]:
         invalid: From what was expected of the pixels to how many violate it.
     """
     counts = {
-        f"Expected {expected}. Received:": tf.convert_to_tensor(count)
+        f"Expected {expected.rstrip('.')}. Received:": tf.convert_to_tensor(count)
         for expected, count in invalid.items()
     }
     if not tf.executing_eagerly():
