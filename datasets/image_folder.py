@@ -4,56 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tf_levelset.checks import expect, plain_options
-from tf_levelset.constants import IGNORE_CLASS
-from tf_levelset.datasets.files.faults import Fault
-from tf_levelset.datasets.files.labels import (
-    LabelReader,
-    color_label_reader,
-    read_index_labels,
-)
+from tf_levelset.datasets.files.class_lists import Classes, read_classes
+from tf_levelset.datasets.files.faults import Fault, error_of
+from tf_levelset.datasets.files.pairs import find_pairs, without_suffix
 from tf_levelset.datasets.paired_files import paired_files_source
 from tf_levelset.datasets.pipeline import Source
-from tf_levelset.datasets.voc import voc_palette
 from tf_levelset.files import read_text
-
-VOID = "void"
-"""The name, in a list of classes, of pixels that belong to no class."""
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")
-"""Lossless formats only: a JPEG file would change the colours of the classes."""
 
 BY_FRACTION = ("train", "val")
 """The splits of a folder without lists."""
 
-Classes = str | Sequence[str] | Mapping[str, int | Sequence[int]]
-
-
-@dataclass(frozen=True)
-class ClassList:
-    """The classes, and how they are stored in the masks.
-
-    Attributes:
-        names: The C names, in the order of the labels.
-        palette: uint8 (C, 3), RGB: the colours in the masks, or VOC's for index masks.
-        read_labels: Reads a mask file.
-        label_ids: The class, or void, of each id that `read_labels` returns.
-        stored: By each id or colour in the masks, as text, its name in the list.
-    """
-
-    names: tuple[str, ...]
-    palette: np.ndarray
-    read_labels: LabelReader
-    label_ids: dict[int, int]
-    stored: dict[str, str]
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""The split that a folder in the folders of images and masks holds, by its name."""
 
 
 @plain_options
@@ -70,24 +42,29 @@ def image_folder(
     """Returns a split of the images and masks in two folders.
 
     A mask has the path of its image, in the other folder and with another suffix: the
-    mask of `images/a/b.jpg` is `masks/a/b.png`. Images are JPEG, PNG or BMP files;
-    masks are PNG, BMP, GIF or TIFF files.
+    mask of `images/a/b.jpg` is `masks/a/b.png`, or all masks have the same addition to
+    their names, such as `masks/a/b_mask.png`. Images are JPEG, PNG, BMP, GIF, TIFF or
+    WebP files; masks are PNG, BMP, GIF or TIFF files. Both are turned upright as their
+    EXIF orientations say. Linked folders are followed.
 
     A split is a list of such paths, with or without suffix, one a line, in `train.txt`,
-    `val.txt` and so on beside the folders. Without `train.txt` and `val.txt`, a
-    fraction of the images is `"val"`, chosen by their paths and `seed` alone.
+    `val.txt` and so on beside the folders. Without `train.txt` and `val.txt`, folders
+    such as `images/train` and `masks/train` are the splits (see `SPLIT_FOLDERS`).
+    Without these, a fraction of the images is `"val"`, chosen by their paths and `seed`
+    alone.
 
     Args:
         data_dir: The folder that holds all of this.
-        split: `"train"`, `"val"`, or the name of a list.
+        split: `"train"`, `"val"`, or the name of a list or of a split's folder.
         images: The folder of images in `data_dir`.
         masks: The folder of masks in `data_dir`.
         classes: A file in `data_dir` with a class a line: its name, followed by
             nothing (ids count from 0), by its id, or by its colour: red, green and
-            blue. The name `void`, which may occur several times, stands for pixels
-            that are ignored; text after `#` is a comment. Or the names themselves, or
-            a mapping from names to ids or colours. Without colours, 255 is void unless
-            a class has that id.
+            blue, separated by spaces or commas. A name that begins or ends with a
+            number stands in double quotes. The name `void`, which may occur several
+            times, stands for pixels that are ignored; text after `#` is a comment. Or
+            the names themselves, or a mapping from names to ids or colours. Without
+            colours, 255 is void unless a class has that id.
         val_fraction: The fraction of images in `"val"`, in (0, 1), without lists.
         seed: Another seed selects other images for `"val"`.
 
@@ -100,15 +77,26 @@ def image_folder(
             same path without suffix, or if a list names a missing file or one that is
             in both train and val. All faults of the split are listed, those inside
             files too.
-        FileNotFoundError: If a folder, the list of classes or a split's list is
-            missing.
+        FileNotFoundError: If a folder, the list of classes or a split's list or folder
+            is missing.
         ValueError: If the list of classes is malformed or an argument out of range.
     """
     expect(0 < val_fraction < 1, "`val_fraction` in (0, 1)", val_fraction)
     root = Path(data_dir)
-    class_list = _read_classes(root, classes)
-    found, faults = _pairs(root, root / images, root / masks)
-    names, more = _of_split(root, split, sorted(found), val_fraction, seed)
+    class_list = read_classes(root, classes)
+    for folder in (images, masks):
+        if not (root / folder).is_dir():
+            raise FileNotFoundError(
+                f"Expected the folders {images} and {masks} in {root}. "
+                f"Received: no folder {root / folder}"
+            )
+    found, faults = find_pairs(root / images, root / masks)
+    try:
+        names, more = _of_split(root, split, sorted(found), val_fraction, seed)
+    except (OSError, ValueError) as error:
+        if faults:  # which may have caused the other
+            raise error_of(f"folder/{split}", faults) from error
+        raise
     names = [name for name in names if name in found]
     source = paired_files_source(
         f"folder/{split}",
@@ -124,168 +112,13 @@ def image_folder(
     return replace(source, stored_classes=class_list.stored)
 
 
-# --- Classes ---
-
-Entry = tuple[str, tuple[int, ...]]
-"""The name of a class, and nothing, its id, or its colour."""
-
-
-def _read_classes(root: Path, classes: Classes) -> ClassList:
-    """Reads the argument `classes` of `image_folder`."""
-    if isinstance(classes, str):
-        return class_list(_entries(root / classes), str(root / classes))
-    if not isinstance(classes, Mapping):
-        return class_list([(name, ()) for name in classes])
-    values = [(v,) if isinstance(v, int) else tuple(v) for v in classes.values()]
-    return class_list(list(zip(classes, values, strict=True)))
-
-
-def _entries(path: Path) -> list[Entry]:
-    """Reads the lines of a list of classes."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected a list of classes at {path}, one name a line. Received: no such "
-            "file"
-        )
-    entries: list[Entry] = []
-    wrong = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        values = _trailing_integers(words)
-        name = " ".join(words[: len(words) - len(values)])
-        if not name or len(values) not in (0, 1, 3):
-            wrong.append(f"line {number}: {line.strip()}")
-        entries.append((name, values))
-    expect(not wrong, f"lines NAME, NAME ID or NAME RED GREEN BLUE in {path}", wrong)
-    return entries
-
-
-def _trailing_integers(words: Sequence[str]) -> tuple[int, ...]:
-    """Returns the integers at the end of a line, at most three."""
-    count = 0
-    while count < min(3, len(words)) and words[-count - 1].isdecimal():
-        count += 1
-    return tuple(int(word) for word in words[len(words) - count :])
-
-
-def class_list(entries: Sequence[Entry], where: str = "`classes`") -> ClassList:
-    """Returns the classes of a list.
-
-    Args:
-        entries: The entries, in their order.
-        where: The name of the list in errors.
-
-    Raises:
-        ValueError: If the entries are of different types, a value is out of range or
-            occurs twice, a name occurs twice, or there are fewer than 2 or more than
-            255 classes.
-    """
-    _check_entries(entries, where)
-    names = tuple(name for name, _ in entries if name != VOID)
-    classes = {name: index for index, name in enumerate(names)}
-    labels = [classes.get(name, IGNORE_CLASS) for name, _ in entries]
-    stored = {
-        " ".join(map(str, values or (index,))): name
-        for index, (name, values) in enumerate(entries)
-    }
-    if len(entries[0][1]) == 3:
-        colors = {
-            (values[0], values[1], values[2]): label
-            for (_, values), label in zip(entries, labels, strict=True)
-        }
-        palette = np.array([v for name, v in entries if name != VOID], np.uint8)
-        # This reader returns classes rather than ids.
-        same = {label: label for label in labels}
-        return ClassList(names, palette, color_label_reader(colors), same, stored)
-    ids = [values[0] if values else i for i, (_, values) in enumerate(entries)]
-    label_ids = {IGNORE_CLASS: IGNORE_CLASS, **dict(zip(ids, labels, strict=True))}
-    return ClassList(
-        names, voc_palette(len(names)), read_index_labels, label_ids, stored
-    )
-
-
-def _check_entries(entries: Sequence[Entry], where: str) -> None:
-    names = [name for name, _ in entries if name != VOID]
-    values = [v for _, v in entries if v]
-    wrong = [
-        *(f"{n} twice" for n in dict.fromkeys(names) if names.count(n) > 1),
-        *(f"{list(v)} twice" for v in dict.fromkeys(values) if values.count(v) > 1),
-        *(f"{list(v)}, not in [0, 255]" for v in values if not _are_bytes(v)),
-    ]
-    lengths = {len(v) for _, v in entries}
-    if len(lengths) > 1 or not lengths <= {0, 1, 3}:
-        wrong.append(f"entries with {sorted(lengths)} values")
-    if not 2 <= len(names) <= IGNORE_CLASS:
-        wrong.append(f"{len(names)} classes")
-    expected = f"2 to {IGNORE_CLASS} classes, all with ids, all with colours or all"
-    expect(not wrong, f"{expected} without, each once, in {where}", wrong)
-
-
-def _are_bytes(values: Sequence[int]) -> bool:
-    return all(type(v) is int and 0 <= v <= 255 for v in values)
-
-
-# --- Files ---
-
-
-def _pairs(
-    root: Path, images: Path, masks: Path
-) -> tuple[dict[str, tuple[Path, Path]], list[Fault]]:
-    """Returns the (image, mask) of each path without suffix, and files without one."""
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"Expected the folders {images.name} and {masks.name} in {root}. "
-                f"Received: no folder {folder}"
-            )
-    found, first = _files(images, IMAGE_SUFFIXES, "image")
-    labels, second = _files(masks, MASK_SUFFIXES, "mask")
-    faults = [*first, *second]
-    for name in sorted(found.keys() ^ labels.keys()):
-        expected = f"mask, such as {masks / name}{MASK_SUFFIXES[0]}"
-        if name in labels:
-            expected = f"image in {images}"
-        path = str(found.get(name) or labels[name])
-        message = f"Expected its {expected}. Received: none"
-        faults.append(Fault(path, message, missing=True))
-    both = found.keys() & labels.keys()
-    return {name: (found[name], labels[name]) for name in both}, faults
-
-
-def _files(
-    folder: Path, suffixes: Sequence[str], what: str
-) -> tuple[dict[str, Path], list[Fault]]:
-    """Returns the files of a folder by their relative paths without suffix.
-
-    Hidden files, such as those that operating systems leave in folders, are skipped.
-    """
-    found: dict[str, Path] = {}
-    faults = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_dir() or any(part.startswith(".") for part in inside.parts):
-            continue
-        name = inside.with_suffix("").as_posix()
-        if path.suffix.lower() not in suffixes:
-            message = f"Expected {what}s {', '.join(suffixes)}. Received: {path.name}"
-            faults.append(Fault(str(path), message))
-        elif name in found:
-            message = f"Expected one {what} named {name}. Received: {found[name]} too"
-            faults.append(Fault(str(path), message))
-        else:
-            found[name] = path
-    return found, faults
-
-
 # --- Splits ---
 
 
 def _of_split(
     root: Path, split: str, names: Sequence[str], val_fraction: float, seed: int
 ) -> tuple[list[str], list[Fault]]:
-    """Returns the names in a split, and what is wrong with its list."""
+    """Returns the names in a split, and what is wrong with its list or folders."""
     lists = {name: root / f"{name}.txt" for name in {*BY_FRACTION, split}}
     listed = {name: path for name, path in lists.items() if path.is_file()}
     if split in listed:
@@ -297,10 +130,42 @@ def _of_split(
             f"Expected a list of {split!r} at {lists[split]}, since there are others. "
             "Received: no such file"
         )
+    by_folder = _by_folder(names)
+    if len(by_folder.keys() - {""}) > 1:
+        return _of_folder(root, split, by_folder)
     expected = f"`split` to be one of {BY_FRACTION} or to have a list {lists[split]}"
     expect(split in BY_FRACTION, expected, split)
     held_out = _held_out(names, val_fraction, seed)
     return [n for n in names if (n in held_out) == (split == "val")], []
+
+
+def _by_folder(names: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the names by the split of their first folder, "" for other folders."""
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        folder, slash, _ = name.partition("/")
+        by_folder[SPLIT_FOLDERS.get(folder.lower(), "") if slash else ""].append(name)
+    return by_folder
+
+
+def _of_folder(
+    root: Path, split: str, by_folder: Mapping[str, list[str]]
+) -> tuple[list[str], list[Fault]]:
+    """Returns the names in the folder of a split, and those that are in none."""
+    if split not in by_folder:
+        raise FileNotFoundError(
+            f"Expected the folder of {split!r} among the images and masks in {root}, "
+            f"since there are those of {sorted(by_folder.keys() - {''})}. Received: no "
+            "pair in such a folder. Lists of the splits take precedence over folders"
+        )
+    faults = []
+    if others := by_folder.get(""):
+        message = (
+            "Expected all images in the folders of the splits. Received: "
+            f"{len(others)} elsewhere, such as {', '.join(others[:3])}"
+        )
+        faults.append(Fault(str(root), message))
+    return by_folder[split], faults
 
 
 def _of_list(
@@ -332,13 +197,7 @@ def _of_list(
 
 def _read_list(path: Path) -> list[str]:
     """Reads names, one a line, and removes their suffixes."""
-    names = []
-    for line in read_text(path).splitlines():
-        name = line.strip()
-        suffix = Path(name).suffix.lower()
-        if suffix in (*IMAGE_SUFFIXES, *MASK_SUFFIXES):
-            name = name[: -len(suffix)]
-        names.append(name)
+    names = [without_suffix(line.strip()) for line in read_text(path).splitlines()]
     return [name for name in names if name]
 
 

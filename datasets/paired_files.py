@@ -47,7 +47,7 @@ def paired_files_source(
 
     Args:
         name: The source's name, such as `"camvid/train"`.
-        image_paths: N PNG, JPEG or BMP files.
+        image_paths: N image files, see `read_image`.
         label_paths: N label files in the same order, each of the size of its image; or
             None for a test split whose labels are withheld.
         class_names: The C names.

@@ -75,6 +75,30 @@ class Verified:
             if count == 0
         ]
 
+    def unlisted_void(self) -> list[Fault]:
+        """Returns a fault for every split with an id that is void for want of a class.
+
+        Whether it is one, only its user knows.
+        """
+        return [
+            Fault(
+                source.name,
+                f"Expected a line for {void} in the list of classes: void {void}, or "
+                f"NAME {void} if it is a class. Received: none, and "
+                f"{found.void / (found.void + found.pixels.sum()):.1%} of the pixels "
+                f"are {void} and count as void",
+            )
+            for source, found in zip(self.sources, self.found, strict=False)
+            for void in [source.ignore_class]
+            if found.void and not _tells(source.stored_classes, void)
+        ]
+
+
+def _tells(stored_classes: Mapping[str, str], label: int) -> bool:
+    """Returns whether a data set says what an id is: by its list, colours or format."""
+    is_list_of_ids = stored_classes and all(map(str.isdecimal, stored_classes))
+    return not is_list_of_ids or str(label) in stored_classes
+
 
 def load_verified(
     name: str,

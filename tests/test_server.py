@@ -173,6 +173,19 @@ def test_images_are_bounded_before_they_are_decoded(
     assert f"Received: {value}" in message
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_files_are_turned_upright(server: ModuleType, format: str) -> None:
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[274] = 6
+    Image.fromarray(IMAGE).save(stream, format=format, exif=exif)
+    files = (stream.getvalue(), encoded(IMAGE, format))
+    images, plain = (
+        server.images_of(body, f"image/{format.lower()}", {}, server.Limits())
+        for body in files
+    )
+    np.testing.assert_array_equal(images[0], np.rot90(plain[0], -1))
+
+
 def test_sides_are_bounded(server: ModuleType) -> None:
     limits = server.Limits(pixels=2**40)
     assert len(server.images_of(*pixels(1, server.MAX_SIDE), limits)) == 1

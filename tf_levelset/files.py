@@ -37,6 +37,31 @@ def remove_partials(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> list[Path]:
+    """Returns the files in a folder at any depth, sorted by their folders and names.
+
+    Links to folders are followed. Hidden files and folders are left out.
+
+    Args:
+        folder: The folder.
+        above: The real paths of the folders that lead to it.
+
+    Raises:
+        ValueError: If a link leads to a folder that leads to the link.
+    """
+    place, found = os.path.realpath(folder), []
+    if place in above:
+        raise ValueError(
+            f"Expected no link to a folder around it. Received: {folder}, which leads "
+            f"to {place}"
+        )
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith("."):
+            is_dir = path.is_dir()
+            found += files_below(path, (*above, place)) if is_dir else [path]
+    return found
+
+
 def check_links(folder: Path) -> None:
     """Checks that no link in a folder leads outside; the folder itself may be a link.
 

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tf_levelset.checks import expect
 from tf_levelset.constants import IGNORE_CLASS
 from tf_levelset.datasets.files.faults import message_of
+from tf_levelset.datasets.files.images import as_rgb, open_single
 
 LabelReader = Callable[[str], np.ndarray]
 """Reads the label file at a path into an integer array (H, W)."""
 
 LABEL_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
-"""The accepted formats, by Pillow's names. By default Pillow would recognise a file by
-its first bytes, whatever its suffix, and run another program for PostScript."""
+"""The accepted formats, by Pillow's names."""
 
 _VOID_COLOR = (224, 224, 192)  # as in PASCAL VOC
 
@@ -28,14 +28,17 @@ _VOID_COLOR = (224, 224, 192)  # as in PASCAL VOC
 def open_labels(path: str) -> Iterator[Image.Image]:
     """Opens a PNG, BMP, GIF or TIFF file of labels and verifies its checksums.
 
+    The labels are turned upright as the EXIF orientation of their own file says.
+
     Raises:
         Exception: For a damaged file, of whatever type Pillow raises.
+        ValueError: For an animation or several pages.
     """
     # Pillow does not verify the checksums of a PNG's pixels while it reads them.
     with Image.open(path, formats=LABEL_FORMATS) as image:
         image.verify()
-    with Image.open(path, formats=LABEL_FORMATS) as image:
-        yield image
+    with open_single(path, LABEL_FORMATS) as image:
+        yield ImageOps.exif_transpose(image)
 
 
 def read_index_labels(path: str) -> np.ndarray:
@@ -57,8 +60,8 @@ def read_index_labels(path: str) -> np.ndarray:
     with open_labels(path) as image:
         if image.mode not in ("P", "L"):
             raise ValueError(
-                "Expected a label image of mode P (palette) or L (greyscale). "
-                f"Received: mode {image.mode} in {path}"
+                "Expected a label image of 8 bits a pixel, of mode P (palette) or L "
+                f"(greyscale). Received: mode {image.mode} in {path}"
             )
         return np.array(image)
 
@@ -81,7 +84,7 @@ def color_label_reader(colors: Mapping[tuple[int, int, int], int]) -> LabelReade
 
     def read(path: str) -> np.ndarray:
         with open_labels(path) as image:
-            rgb = np.array(image.convert("RGB"))
+            rgb = as_rgb(image)
         pixels = _code(rgb)
         places = np.searchsorted(codes, pixels).clip(max=len(codes) - 1)
         unknown = rgb[codes[places] != pixels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def test_check_data_counts_the_classes(
     np.testing.assert_allclose(shares.sum(axis=0), 100, atol=0.01)
     np.testing.assert_allclose(shares[1], 50, atol=5)
     assert lines[-1] == "No faults."
+    # Whether the list of classes names it or not, void is counted.
+    share = float(rows[5][1].rstrip(" %"))
+    told = f"line for 255 in the list of classes: .* {share:.1f}% of the pixels"
+    assert re.search(f"Warning: folder/train: .*{told}", lines[-3])
+    (own_data / "classes.txt").write_text("ground 0\ntree 1\nvoid 255\n")
+    assert main(["check-data", "--data-dir", str(own_data)]) == 0
+    assert "Warning" not in capsys.readouterr().out
 
 
 def test_check_data_lists_all_faults(
@@ -44,3 +52,7 @@ def test_check_data_lists_all_faults(
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
     printed = error_of("check-data", "--data-dir", own_data)
     assert "folder/val: Expected pixels of class 'tree'" in printed
+    for path in (own_data / "masks").glob("*"):
+        Image.fromarray(np.full((8, 8), 255 * (path.stem > "1"), np.uint8)).save(path)
+    printed = error_of("check-data", "--data-dir", own_data)
+    assert re.search(r"folder/train: .*NAME 255.*% of the pixels are 255", printed)

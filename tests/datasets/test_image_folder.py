@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from made_up_files import samples, save
 from PIL import Image
 
 from tf_levelset.datasets import load_dataset
 from tf_levelset.datasets.files.faults import DataSetError, MissingFilesError
-from tf_levelset.datasets.image_folder import class_list, image_folder
+from tf_levelset.datasets.image_folder import image_folder
 
 SIZE = (6, 8)
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -83,24 +81,6 @@ def test_lists_are_splits(root: Path) -> None:
         image_folder(root, "test")
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    names=st.lists(
-        st.text(st.characters(categories=["L"]), min_size=1).filter("void".__ne__),
-        min_size=2,
-        max_size=6,
-        unique=True,
-    ),
-    values=st.permutations(range(255)),
-)
-def test_ids_are_those_in_the_list(names: list[str], values: list[int]) -> None:
-    ids = dict(zip(names, values, strict=False))
-    found = class_list([(name, (value,)) for name, value in ids.items()])
-    assert found.names == tuple(names)
-    classes = {value: index for index, value in enumerate(ids.values())}
-    assert found.label_ids == {255: 255, **classes}
-
-
 def test_masks_in_colours(root: Path) -> None:
     colors = np.array([RED, BLUE, (9, 9, 9), (0, 0, 0)], np.uint8)
     for path in (root / "masks").rglob("*.png"):
@@ -126,23 +106,6 @@ def test_classes_as_options(root: Path) -> None:
         source = image_folder(root, classes=classes)
         assert source.class_names == ("a", "b")
         assert {*np.unique(next(iter(samples(source).values()))[1])} <= {0, 1, 255}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a 1 2\nb 3\n\n7\n", r"RED GREEN BLUE.*line 1: a 1 2', 'line 4: 7'"),
-        ("a 1\nb\n", r"entries with \[0, 1\] values"),
-        ("a\nb\na\n", "a twice"),
-        ("a 3\nb 3\n", r"\[3\] twice"),
-        ("a 256 0 0\nb 0 0 0\n", r"\[256, 0, 0\], not in \[0, 255\]"),
-        ("a\n# b\n", "1 classes"),
-    ],
-)
-def test_malformed_lists_of_classes_raise(root: Path, text: str, message: str) -> None:
-    (root / "classes.txt").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        image_folder(root)
 
 
 def test_what_is_not_there_raises(root: Path) -> None:
@@ -195,3 +158,67 @@ def test_what_is_wrong_with_lists_is_named(root: Path) -> None:
     assert faults(root, "val") == [
         "/val.txt: Expected no image of /train.txt. Received: p1"
     ]
+
+
+def test_no_fault_is_lost_where_no_pair_is_left(root: Path) -> None:
+    for path in (root / "masks").rglob("*.png"):
+        path.rename(path.with_suffix(".jpg"))
+    found = faults(root)
+    assert (
+        sum("whose compression has changed the labels" in line for line in found) == 10
+    )
+    assert sum("Expected its mask" in line for line in found) == 10
+
+
+# --- Splits by folder ---
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Training", "validation")])
+def test_folders_are_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in (f"{names[0]}/a", f"{names[0]}/deep/b", f"{names[1]}/a", "test/c"):
+        add(tmp_path, name, ids())
+    (tmp_path / "classes.txt").write_text("ground\ntree\n")
+
+    def found(split: str) -> tuple[str, ...]:
+        return image_folder(tmp_path, split).sample_names
+
+    assert found("train") == (f"{names[0]}/a", f"{names[0]}/deep/b")
+    assert (found("val"), found("test")) == ((f"{names[1]}/a",), ("test/c",))
+    add(tmp_path, "other/d", ids())
+    assert faults(tmp_path) == [
+        ": Expected all images in the folders of the splits. Received: 1 elsewhere, "
+        "such as other/d"
+    ]
+    # Lists take precedence.
+    (tmp_path / "val.txt").write_text("other/d\n")
+    assert found("val") == ("other/d",)
+
+
+def test_the_folder_of_a_split_is_required_beside_others(tmp_path: Path) -> None:
+    add(tmp_path, "train/a", ids())
+    add(tmp_path, "test/b", ids())
+    with pytest.raises(FileNotFoundError, match=r"'val'.*\['test', 'train'\]"):
+        image_folder(tmp_path, "val", classes=["a", "b"])
+
+
+# --- Orientation ---
+
+
+def test_a_mask_is_turned_by_its_own_orientation(root: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    mask, turned = ids(), np.rot90(ids(), -1)
+    image = np.arange(48, dtype=np.uint8).reshape(SIZE)
+    Image.fromarray(image).save(root / "images/p0.png", exif=exif)
+    for stored, tag in ((mask, exif), (turned, Image.Exif())):
+        stored = np.ascontiguousarray(stored)
+        Image.fromarray(stored).save(root / "masks/p0.png", exif=tag)
+        (root / "all.txt").write_text("p0")
+        source = image_folder(root, "all")
+        assert source.image_size == turned.shape
+        found, labels = samples(source)["p0"]
+        np.testing.assert_array_equal(found[..., 0], np.rot90(image, -1))
+        np.testing.assert_array_equal(labels, turned)
+    save(root / "masks/p0.png", mask)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(8, 6\).*\(6, 8\)"):
+        samples(image_folder(root, "all"))

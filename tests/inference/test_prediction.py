@@ -10,7 +10,7 @@ import pytest
 from bad_files import png_bomb
 from PIL import Image
 
-from tf_levelset.inference.inputs import Input, find_inputs
+from tf_levelset.inference.inputs import Input, find_inputs, other_files
 from tf_levelset.inference.prediction import (
     Outputs,
     claim,
@@ -70,9 +70,15 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     (tmp_path / "in/notes.txt").write_text("")
     save(tmp_path / "in/.hidden/c.png", half_bright())
     single = save(tmp_path / "d.png", half_bright())
+    save(tmp_path / "disk/e.tif", half_bright())
+    (tmp_path / "in/linked").symlink_to(tmp_path / "disk")
     found = find_inputs([tmp_path / "in", single])
-    assert [item.name for item in found] == ["b", "deep/a", "v", "d"]
-    assert [item.is_video for item in found] == [False, False, True, False]
+    assert [item.name for item in found] == ["b", "deep/a", "linked/e", "v", "d"]
+    assert [item.is_video for item in found] == [False, False, False, True, False]
+    assert other_files([tmp_path / "in", single]) == [tmp_path / "in/notes.txt"]
+    (tmp_path / "in/gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"gone\.png.*leads to no file"):
+        find_inputs([tmp_path / "in"])
 
 
 def test_inputs_of_no_use_raise(tmp_path: Path) -> None:
@@ -172,6 +178,21 @@ def test_unreadable_inputs_are_told_and_the_others_done(tmp_path: Path) -> None:
     )
     masks = sorted(path.name for path in (tmp_path / "out/masks").glob("*"))
     assert masks == ["a.png", "d.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_images_are_turned_upright(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(half_bright()).save(path, exif=exif)
+    assert predict(Bright(), find_inputs([path]), outputs(tmp_path / "out")) == []
+    with Image.open(tmp_path / "out/masks/a.png") as mask:
+        labels = np.array(mask)
+    # The bright columns on the right become the rows at the bottom.
+    expected = np.rot90(half_bright()[..., 0] > 127, -1)
+    assert labels.shape == expected.shape
+    assert (labels != expected).mean() < 0.05
 
 
 def test_a_colour_for_each_class(tmp_path: Path) -> None:

@@ -30,9 +30,11 @@ def run(options: argparse.Namespace) -> None:
     splits = list(dict.fromkeys(options.splits))
     verified = load_verified(options.dataset, splits, options.data_dir, extra)
     print(class_shares(verified), end="")
-    empty = verified.empty_classes()
+    empty, void = verified.empty_classes(), verified.unlisted_void()
     if empty:
-        raise error_of(options.dataset, empty)
+        raise error_of(options.dataset, [*empty, *void])
+    for fault in void:
+        print(f"Warning: {fault}")
     print("No faults.")
 
 

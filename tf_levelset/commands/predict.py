@@ -55,11 +55,13 @@ def run(options: argparse.Namespace) -> None:
     from tf_levelset.commands.loading import at_test_time, load_predictor
     from tf_levelset.datasets.files.faults import error_of
     from tf_levelset.export.saved_model import MAX_CLASSES
-    from tf_levelset.inference.inputs import find_inputs
+    from tf_levelset.inference.inputs import find_inputs, other_files
     from tf_levelset.inference.prediction import Outputs, claim, predict, stamp
     from tf_levelset.inference.predictor import find_models
 
     inputs = find_inputs(options.inputs)
+    if others := other_files(options.inputs):
+        print(f"Left out: files of other types, {len(others)}, such as {others[0]}.")
     tiling = _tiling(options)
     predictor = at_test_time(load_predictor(options.model), options)
     num_classes = predictor(np.zeros((33, 33, 3), np.uint8)).shape[-1]

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset.datasets.files.faults import message_of
-from tf_levelset.datasets.files.images import read_image
-from tf_levelset.datasets.image_folder import IMAGE_SUFFIXES
+from tf_levelset.datasets.files.images import IMAGE_SUFFIXES, read_image
+from tf_levelset.files import files_below
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
@@ -93,8 +93,8 @@ class Input:
 def find_inputs(paths: Sequence[Path]) -> list[Input]:
     """Finds the images and videos at paths; folders are searched at any depth.
 
-    In folders, hidden files, files of other types and what commands of this package
-    wrote there are skipped, so that a prediction is not predicted in turn.
+    In folders, hidden files, `other_files` and what commands of this package wrote
+    there are skipped, so that a prediction is not predicted in turn.
 
     Raises:
         FileNotFoundError: If a path does not exist, or a folder has no image or video.
@@ -127,6 +127,16 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
     return inputs
 
 
+def other_files(paths: Sequence[Path]) -> list[Path]:
+    """Returns the files in folders that are neither images nor videos by their names.
+
+    Hidden files and what `predict` wrote are left out.
+    """
+    files = [file for path in paths if path.is_dir() for file in files_below(path)]
+    files = [file for file in files if not _is_input(file) and not _is_output(file)]
+    return [file for file in files if file.name != SETTINGS_FILE]
+
+
 def _is_input(path: Path) -> bool:
     return path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 
@@ -148,11 +158,15 @@ def _is_output(path: Path) -> bool:
 
 def _in_folder(folder: Path) -> list[Input]:
     found = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if not hidden and path.is_file() and _is_input(path) and not _is_output(path):
-            found.append(Input(relative.with_suffix("").as_posix(), path))
+    for path in files_below(folder):
+        if not _is_input(path) or _is_output(path):
+            continue
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected an image or a video at {path}. Received: a link that leads "
+                "to no file"
+            )
+        found.append(Input(path.relative_to(folder).with_suffix("").as_posix(), path))
     if not found:
         raise FileNotFoundError(
             f"Expected images or videos in {folder}. Received: none"
@@ -177,7 +191,7 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 def _read(path: Path) -> np.ndarray:
     try:
         return read_image(tf.constant(os.fsencode(path))).numpy()
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, ValueError) as error:
         raise UnreadableError(message_of(error, str(path))) from error
 
 

@@ -149,7 +149,7 @@ def _verified(
         recipe.dataset_options,
         {} if earlier is None else earlier.data,
     )
-    for fault in verified.empty_classes():
+    for fault in (*verified.empty_classes(), *verified.unlisted_void()):
         print(f"Warning: {fault}")
     return verified
 
