@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from made_up_nets import u_net
 
 from tf_levelset import (
     CrossEntropyLevelSetLoss,
@@ -20,20 +21,6 @@ LOSS: dict[str, Any] = {
     "from_logits": True,
     "ignore_class": 255,
 }
-
-
-def u_net(num_classes: int, depth: int = 2) -> keras.Model:
-    """A U-Net in ten lines."""
-    x = inputs = keras.Input((None, None, 3))
-    skips = []
-    for i in range(depth):
-        x = layers.Conv2D(8 * 2**i, 3, padding="same", activation="relu")(x)
-        skips.append(x)
-        x = layers.MaxPooling2D()(x)
-    for i, skip in reversed(list(enumerate(skips))):
-        x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
-        x = layers.Conv2D(8 * 2**i, 3, padding="same", activation="relu")(x)
-    return keras.Model(inputs, layers.Conv2D(num_classes, 1)(x))
 
 
 def disks(shape: tuple[int, ...], batch: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_up_nets import u_net
 
 from tf_levelset.export.onnx import export_onnx
 from tf_levelset.export.saved_model import export
+from tf_levelset.inference.predictor import KerasPredictor
 from tf_levelset.models import create_model
 
 SIZES = [(97, 129), (40, 33), (9, 50)]
@@ -114,6 +116,20 @@ def test_onnx_runtime_runs_the_converted_model(
     for size in SIZES:
         answers = session.run(["mask", "probabilities"], {"images": picture(size)})
         assert_same(model, *answers)
+
+
+def test_padding_is_a_part_of_the_onnx_model(tmp_path: Path) -> None:
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    keras.utils.set_random_seed(0)
+    net = u_net(2)
+    net = keras.Model(net.inputs, keras.layers.Activation("sigmoid")(net.outputs[0]))
+    path = export_onnx(export(net, tmp_path, portable=True), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(path))
+    image = picture((33, 50))[0].round().astype(np.uint8)
+    images = {"images": image[np.newaxis].astype(np.float32)}
+    (answer,) = session.run(["probabilities"], images)
+    np.testing.assert_allclose(answer[0], KerasPredictor(net)(image), atol=1e-4)
 
 
 def test_what_onnx_does_not_have_raises(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import platform
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import keras
@@ -104,6 +107,43 @@ def raw_variable(variable: Any) -> tf.Variable:
 def tensor_variable(value: Any) -> Any:
     """Returns the `tf.Variable` under a variable of Keras 3, and all else as it is."""
     return value.value if KERAS_3 and isinstance(value, keras.Variable) else value
+
+
+def origin(tensor: Any) -> tuple[Any, list[Any], int]:
+    """Returns the layer or operation that a symbolic tensor comes from.
+
+    Its inputs and the tensor's index among its outputs are returned with it.
+    """
+    layer, node_index, tensor_index = tensor._keras_history
+    node = layer._inbound_nodes[node_index]
+    return layer, node.input_tensors if KERAS_3 else node.keras_inputs, tensor_index
+
+
+@contextlib.contextmanager
+def upsampling_to_unknown_sizes(model: keras.Model) -> Iterator[None]:
+    """Within the context, UpSampling2D can be traced for images of unknown size.
+
+    Keras 3.15 compares the new size with zero, which a tensor does not allow.
+    """
+    changed = [
+        layer
+        for layer in (model._flatten_layers() if KERAS_3 else ())
+        if isinstance(layer, keras.layers.UpSampling2D)
+        and layer.interpolation != "nearest"
+        and layer.data_format == "channels_last"
+    ]
+
+    def resized(layer: Any, x: tf.Tensor) -> tf.Tensor:
+        size = tf.shape(x)[1:3] * tf.constant(layer.size)
+        return tf.image.resize(x, size, layer.interpolation)
+
+    for layer in changed:
+        layer.call = functools.partial(resized, layer)
+    try:
+        yield
+    finally:
+        for layer in changed:
+            del layer.call
 
 
 def dropout(rate: float, name: str) -> keras.layers.Layer:

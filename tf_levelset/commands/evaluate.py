@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     path: Path = options.path
     predictors = {
         name or str(path): predictor
-        for name, predictor in load_predictors(path).items()
+        for name, predictor in load_predictors(path, options.outputs).items()
     }
     recipe = recipe_for(path, options.dataset)
     split = options.split or recipe.val_split

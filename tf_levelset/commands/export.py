@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tf_levelset.commands.shared_options import add_option
+from tf_levelset.commands.shared_options import add_option, add_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shown = "one more than the newest in the folder"
     add_option(parser, "--version", "Number of the version.", int, shown=shown)
+    add_outputs(parser)
     sentence = "Leave out the operations that OpenVINO and ONNX do not support."
     add_option(parser, "--portable", sentence, bool)
     sentence = "Also write this ONNX file; implies --portable."
@@ -48,7 +49,12 @@ def run(options: argparse.Namespace) -> None:
     class_names = read_class_names(names) if names.exists() else ()
     portable = options.portable or options.onnx is not None
     version = export(
-        model, options.folder, class_names, options.version, portable=portable
+        model,
+        options.folder,
+        class_names,
+        options.version,
+        outputs=options.outputs,
+        portable=portable,
     )
     print(version)
     if options.onnx is not None:

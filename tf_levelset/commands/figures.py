@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_levelset.inference.predictor import load_predictors
     from tf_levelset.reporting.level_sets import level_set_panel, zoomed_panel
 
-    predictors = load_predictors(options.path)
+    predictors = load_predictors(options.path, options.outputs)
     recipe = recipe_for(options.path, options.dataset)
     source = load_split(options, recipe, options.split or recipe.val_split)
     names = options.samples or source.sample_names[:1]

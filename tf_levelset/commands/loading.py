@@ -9,7 +9,12 @@ from pathlib import Path
 from tf_levelset.datasets import Source, load_dataset
 from tf_levelset.inference.augmented import augmented
 from tf_levelset.inference.crf import PRESETS, DenseCRF, refined
-from tf_levelset.inference.predictor import Predictor, load_predictors
+from tf_levelset.inference.predictor import (
+    KerasPredictor,
+    Predictor,
+    SavedModelPredictor,
+    load_predictors,
+)
 from tf_levelset.training.identity import changed_classes
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.recipes import default_recipe
@@ -78,13 +83,15 @@ def _compare_classes(trained: list[str], source: Source) -> None:
         print(f"Warning: expected {expected} with. Only their names differ: {changes}.")
 
 
-def load_predictor(path: Path) -> Predictor:
-    """Loads the one model that a path holds.
+def load_predictor(
+    path: Path, outputs: str = "auto"
+) -> KerasPredictor | SavedModelPredictor:
+    """Loads the one model that a path holds; see `load_predictors`.
 
     Raises:
         ValueError: If the path is a run folder with several models.
     """
-    predictors = load_predictors(path)
+    predictors = load_predictors(path, outputs)
     if len(predictors) > 1:
         raise ValueError(
             f"Expected the path of one model, such as {path / next(iter(predictors))}. "

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     write_any_text()
     options = parser().parse_args(arguments)
+    warnings.formatwarning = _line_of_warning  # type: ignore[assignment]
     try:
         _load_tensorflow()
         options.run(options)
@@ -90,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=module.run, if_stopped="Stopped.")
         module.add_arguments(command)
     return top
+
+
+def _line_of_warning(message: Warning | str, *_: object) -> str:
+    return f"tf-levelset: warning: {message}\n"
 
 
 def _load_tensorflow() -> None:

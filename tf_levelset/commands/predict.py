@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes the predictions, then raises for the inputs that could not be read."""
     import keras
-    import numpy as np
 
     from tf_levelset.commands.loading import at_test_time, load_predictor
     from tf_levelset.datasets.files.faults import error_of
@@ -63,8 +62,8 @@ def run(options: argparse.Namespace) -> None:
     if others := other_files(options.inputs):
         print(f"Left out: files of other types, {len(others)}, such as {others[0]}.")
     tiling = _tiling(options)
-    predictor = at_test_time(load_predictor(options.model), options)
-    num_classes = predictor(np.zeros((33, 33, 3), np.uint8)).shape[-1]
+    net = load_predictor(options.model, options.outputs)
+    predictor, num_classes = at_test_time(net, options), net.num_classes
     if num_classes > MAX_CLASSES:
         raise ValueError(
             f"Expected a model of at most {MAX_CLASSES} classes, because a mask has "
@@ -78,6 +77,8 @@ def run(options: argparse.Namespace) -> None:
     )
     asked = ("flip", "scales", "crf", "crf_iterations", "tile", "overlap")
     settings = {name: getattr(options, name) for name in asked}
+    if options.outputs != "auto":  # Folders of earlier versions do not name it.
+        settings["outputs"] = options.outputs
     (model,) = find_models(options.model).values()
     claim(options.output, {"model": stamp(model), **settings}, inputs)
     bar = keras.utils.Progbar(None, unit_name="image")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_levelset.constants import OUTPUTS
 from tf_levelset.datasets import list_datasets
 
 METAVARS = {Path: "PATH", int: "N", float: "NUMBER", str: "NAME"}
@@ -45,7 +46,8 @@ def add_option(
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument `model`, one trained network."""
+    """Adds the argument `model`, one trained network, and the option `--outputs`."""
+    add_outputs(parser)
     parser.add_argument(
         "model",
         type=Path,
@@ -55,12 +57,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_path(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument `path`, a run or one trained network."""
+    """Adds the argument `path`, a run or one network, and the option `--outputs`."""
+    add_outputs(parser)
     parser.add_argument(
         "path",
         type=Path,
         help="Run folder, the folder of one loss in it, a .keras file or a SavedModel.",
     )
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Adds the option `--outputs`."""
+    sentence = "What the network of a .keras file returns; auto reads it from the file."
+    add_option(parser, "--outputs", sentence, OUTPUTS, "auto")
 
 
 def add_dataset(parser: argparse.ArgumentParser, default: str | None = None) -> None:

@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> None:
     )
     from tf_levelset.inference.submission import write_submission
 
-    predictor = load_predictor(options.model)
+    net = load_predictor(options.model, options.outputs)
     recipe = recipe_for(options.model, options.dataset)
     source = load_split(options, recipe, options.split)
-    predictor = at_test_time(predictor, options)
+    predictor = at_test_time(net, options)
     paths = write_submission(predictor, source, options.folder, recipe.dataset)
     print(f"Wrote {len(paths)} files to {options.folder}.")

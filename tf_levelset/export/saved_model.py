@@ -19,6 +19,7 @@ from tensorflow.python.framework.convert_to_constants import (
 from tf_levelset.datasets.files.images import decode_image
 from tf_levelset.export.versions import numbered_versions
 from tf_levelset.export.warmup import WARMUP_FILE, write_warmup
+from tf_levelset.models.any_size import FAILURES, AnySize
 from tf_levelset.models.layers import ScaleImage
 from tf_levelset.models.safe_loading import write_sums
 
@@ -29,9 +30,9 @@ MAX_CLASSES = 256
 class Serving(tf.Module):
     """The endpoints of a model in TensorFlow operations, with constant weights."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, net: AnySize) -> None:
         super().__init__()
-        self._answer = _frozen(model)
+        self._answer = _frozen(net)
 
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps float32 (B, H, W, 3) in [0, 255] to `mask` and `probabilities`."""
@@ -63,7 +64,7 @@ class Serving(tf.Module):
         return self.answer(tf.cast(images, tf.float32))
 
 
-def _frozen(model: keras.Model) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
+def _frozen(net: AnySize) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
     """Returns a function from images to masks and probabilities, without variables.
 
     With constant weights, TensorFlow folds normalisations into convolutions, and oneDNN
@@ -73,8 +74,8 @@ def _frozen(model: keras.Model) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
     def answer(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.cast(model(images, training=False), tf.float32)
-        return tf.cast(tf.argmax(logits, axis=-1), tf.uint8), tf.nn.softmax(logits)
+        probabilities = net(images)
+        return tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8), probabilities
 
     return convert_variables_to_constants_v2(answer.get_concrete_function())
 
@@ -85,6 +86,7 @@ def export(
     class_names: Sequence[str] = (),
     version: int | None = None,
     *,
+    outputs: str = "auto",
     portable: bool = False,
     warmup_size: tuple[int, int] = (129, 129),
 ) -> Path:
@@ -100,14 +102,18 @@ def export(
     `mask`, uint8 (B, H, W), and `probabilities`, float32 (B, H, W, C).
 
     Args:
-        model: Maps RGB images in [0, 255], (B, H, W, 3), to logits (B, H, W, C).
+        model: Maps RGB images in [0, 255], (B, H, W, 3), to logits or probabilities
+            (B, H, W, C). The padding or resizing that it needs becomes a part of the
+            SavedModel; see `AnySize`. One channel becomes two classes.
         folder: The model's folder. Each version is a folder in it, as TensorFlow
             Serving expects.
         class_names: Names of the classes, written to assets.extra/classes.json.
         version: Positive number of the version; the next free one by default.
+        outputs: "logits", "softmax", "sigmoid", or "auto" to read it from the model.
         portable: Whether to avoid operations that only TensorFlow has. OpenVINO can
             then read the SavedModel and tf2onnx can convert it, but a model with
-            `input_scale` resizes its images more slowly.
+            `input_scale` resizes its images more slowly, and one of a fixed input size
+            without antialiasing.
         warmup_size: Height and width of the image that TensorFlow Serving sends to
             each endpoint before it puts the version into service.
 
@@ -116,13 +122,15 @@ def export(
 
     Raises:
         FileExistsError: If the version exists already.
-        ValueError: If `version` is below 1, the model's outputs are not of the images'
-            size, or the number of classes is outside [2, `MAX_CLASSES`] or not that of
-            the names.
+        ValueError: If `version` is below 1, the model cannot take images of any size or
+            its outputs are not of their size, or the number of classes is above
+            `MAX_CLASSES` or not that of the names.
     """
     if version is not None and version < 1:
         raise ValueError(f"Expected `version` to be positive. Received: {version}")
-    _check(model, class_names)
+    net = AnySize(model, outputs)
+    net.antialias = not portable
+    _check(net, class_names)
     folder.mkdir(parents=True, exist_ok=True)
     if version is None:
         version = max(numbered_versions(folder), default=0) + 1
@@ -138,7 +146,7 @@ def export(
     partial.mkdir()
     try:
         with traced_for(model, portable):
-            serving = Serving(model)
+            serving = _serving(net)
         signatures = {
             "serving_default": serving.serving_default,
             "uint8": serving.uint8,
@@ -178,18 +186,24 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from _layers(layer)
 
 
-def _check(model: keras.Model, class_names: Sequence[str]) -> None:
-    """Raises unless the model maps an image to logits of its size."""
-    logits = model(tf.zeros((1, 17, 23, 3)), training=False)
-    classes = logits.shape[-1]
-    if logits.shape[1:3] != (17, 23):
+def _serving(net: AnySize) -> Serving:
+    try:
+        return Serving(net)
+    except FAILURES as error:
         raise ValueError(
-            "Expected logits of the image's size, (1, 17, 23, C) for an image of "
-            f"17×23. Received: {logits.shape}. Apply tf_levelset.models.at_input_size "
-            "to a network that was created with upsample=False."
-        )
-    if not 2 <= classes <= MAX_CLASSES:
-        raise ValueError(f"Expected 2 to {MAX_CLASSES} classes. Received: {classes}")
+            f"Expected {net.model.name!r} to take images of unknown size when it is "
+            f"traced. Received: {type(error).__name__}. Build the network with an "
+            "input of fixed size, such as keras.Input((512, 512, 3))."
+        ) from error
+
+
+def _check(net: AnySize, class_names: Sequence[str]) -> None:
+    """Raises unless the net maps images to outputs of their size and of all classes."""
+    net.check_values(net.probe())
+    net.announce()
+    classes = net.num_classes
+    if classes > MAX_CLASSES:
+        raise ValueError(f"Expected at most {MAX_CLASSES} classes. Received: {classes}")
     if class_names and len(class_names) != classes:
         raise ValueError(
             f"Expected {classes} class names. Received: {len(class_names)}"

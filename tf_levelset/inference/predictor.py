@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset.export.versions import numbered_versions
+from tf_levelset.models.any_size import FAILURES, AnySize
 from tf_levelset.models.safe_loading import load_keras, load_saved_model
-from tf_levelset.scores import two_channels
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Maps an image, uint8 (H, W, 3), to class probabilities, float32 (H, W, C)."""
@@ -21,30 +21,62 @@ class KerasPredictor:
     """A Keras model as a predictor.
 
     Args:
-        model: Maps a batch of images in [0, 255] to logits of the images' size. A model
-            with a single output channel is taken for a binary one: its sigmoid is the
-            probability of the foreground, class 1.
+        model: Maps a batch of RGB images in [0, 255] to logits or probabilities; see
+            `AnySize`.
+        outputs: "logits", "softmax", "sigmoid", or "auto" to read it from the model.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        def probabilities(image: tf.Tensor) -> tf.Tensor:
-            logits = model(tf.cast(image, tf.float32)[tf.newaxis], training=False)
-            if logits.shape[-1] == 1:
-                logits = two_channels(logits, from_logits=True)
-            return tf.nn.softmax(logits)[0]
+    def __init__(self, model: keras.Model, outputs: str = "auto") -> None:
+        self._net = AnySize(model, outputs)
+        self._is_adapted = False
+        self._trace()
 
-        self._probabilities = tf.function(
-            probabilities, input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)]
+    def _trace(self) -> None:
+        self._scores = tf.function(
+            self._eager_scores,
+            input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)],
         )
 
+    def _eager_scores(self, image: tf.Tensor) -> tf.Tensor:
+        return self._net.scores(tf.cast(image, tf.float32)[tf.newaxis])
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes C."""
+        return self._net.num_classes
+
     @classmethod
-    def load(cls, path: Path) -> KerasPredictor:
+    def load(cls, path: Path, outputs: str = "auto") -> KerasPredictor:
         """Loads a `.keras` file; see `tf_levelset.models.safe_loading.load_keras`."""
-        return cls(load_keras(path))
+        return cls(load_keras(path), outputs)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps uint8 (H, W, 3) to float32 (H, W, C)."""
-        return _checked(self._probabilities(image).numpy(), image)
+        try:
+            scores = self._checked_scores(image)
+        except FAILURES:
+            if self._is_adapted:
+                raise
+            scores = self._adapted_scores(image)
+        self._net.announce(image.shape[:2])
+        probabilities = self._net.probabilities(scores, image[np.newaxis])
+        return _checked(probabilities[0].numpy(), image)
+
+    def _adapted_scores(self, image: np.ndarray) -> tf.Tensor:
+        """After a failure, finds what the net needs, and returns its outputs."""
+        self._net.probe()
+        self._is_adapted = True
+        self._trace()
+        try:
+            return self._checked_scores(image)
+        except FAILURES:  # Some layers need to know the size when they are traced.
+            self._scores = self._eager_scores
+            return self._checked_scores(image)
+
+    def _checked_scores(self, image: np.ndarray) -> tf.Tensor:
+        scores = self._scores(image)
+        self._net.check_size(scores, image[np.newaxis])
+        return scores
 
 
 class SavedModelPredictor:
@@ -67,18 +99,31 @@ class SavedModelPredictor:
             )
         self._endpoint = self._loaded.signatures["uint8"]
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes C."""
+        return int(self._endpoint.structured_outputs["probabilities"].shape[-1])
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps uint8 (H, W, 3) to float32 (H, W, C)."""
         outputs = self._endpoint(images=tf.constant(image[np.newaxis]))
         return _checked(outputs["probabilities"][0].numpy(), image)
 
 
-def load_predictors(path: Path) -> dict[str, Predictor]:
-    """Loads every model that `find_models` finds at a path, by name."""
+def load_predictors(
+    path: Path, outputs: str = "auto"
+) -> dict[str, KerasPredictor | SavedModelPredictor]:
+    """Loads every model that `find_models` finds at a path, by name.
+
+    Args:
+        path: See `find_models`.
+        outputs: What the outputs of `.keras` files are; see `KerasPredictor`. A
+            SavedModel returns probabilities.
+    """
     return {
         name: SavedModelPredictor(found)
         if found.is_dir()
-        else KerasPredictor.load(found)
+        else KerasPredictor.load(found, outputs)
         for name, found in find_models(path).items()
     }
 
@@ -128,8 +173,7 @@ def _checked(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
     if probabilities.shape[:2] != image.shape[:2]:
         raise ValueError(
             f"Expected outputs of the image's size {image.shape[:2]}. Received: "
-            f"{probabilities.shape[:2]}. Apply tf_levelset.models.at_input_size to a "
-            "network that was created with upsample=False."
+            f"{probabilities.shape[:2]}"
         )
     # One NaN makes the sum NaN, and testing the sum is faster than testing each value.
     if not np.isfinite(probabilities.sum()):
