@@ -25,7 +25,6 @@ from tf_levelset.datasets.pipeline import in_memory
 from tf_levelset.files import read_json, write_json
 from tf_levelset.inference.crf import PRESETS, require_library
 from tf_levelset.inference.evaluation import evaluate
-from tf_levelset.training.interrupts import Interrupts
 from tf_levelset.training.recipe import Recipe
 from tf_levelset.training.run import Run
 
@@ -134,8 +133,7 @@ def run_trial(
         validations=1,
     )
     initial_weights = _initial_weights(run, folder)
-    with Interrupts() as interrupts:
-        run.fit(interrupts)
+    run.fit()
     scores = results.scores_of(evaluate(run.predictor, val_source))
     refined: dict[str, Any] = {}
     if trial.crf is not None:

@@ -16,7 +16,6 @@ from tf_levelset.commands.main import main
 from tf_levelset.training import recipes
 from tf_levelset.training.checkpoints import Checkpoints
 from tf_levelset.training.recipe import Recipe
-from tf_levelset.training.run import CheckpointOptions
 
 
 def test_train_prints_a_table(
@@ -56,7 +55,7 @@ class Training:
         recipe: Recipe,
         run_dir: Path,
         data_dir: str | None = None,
-        checkpoints: CheckpointOptions | None = None,
+        checkpoints: dict[str, float] | None = None,
         strategy: str | None = None,
         restart: bool = False,
     ) -> dict[str, Any]:
@@ -131,12 +130,12 @@ def test_options_of_checkpoints_and_execution_reach_the_run(
     training = Training(monkeypatch)
     arguments = ["train", "--output", str(tmp_path)]
     assert main(arguments) == 0
-    assert training.told == [CheckpointOptions(seconds=600, keep=2), "strategy None"]
+    assert training.told == [{}, "strategy None"]
     assert "the report" in capsys.readouterr().out
     training.told.clear()
     arguments += ["--restart", "--checkpoint-seconds", "2.5", "--keep-checkpoints", "7"]
     assert main([*arguments, "--deterministic", "--distribute", "workers"]) == 0
-    checkpoints = CheckpointOptions(seconds=2.5, keep=7)
+    checkpoints = {"seconds": 2.5, "keep": 7}
     told = ["deterministic", checkpoints, "strategy workers", "restart"]
     assert training.told == told
     # Only the chief of the workers prints.

@@ -115,7 +115,8 @@ def test_what_does_not_matter_may_change(own_data: Path, tmp_path: Path) -> None
     (line,) = notices(before, now)
     assert line.startswith("The run goes on to step 6 instead of 4. The schedule ")
     step = dataclasses.replace(now.recipe, schedule="step")
-    assert notices(before, dataclasses.replace(now, recipe=step)) == [line[:39]]
+    said = f"{line[:39]} Only the losses named go on, and not ['ls']."
+    assert notices(before, dataclasses.replace(now, recipe=step)) == [said]
 
 
 def test_initial_weights_are_known_by_their_content(

@@ -219,7 +219,6 @@ def run(options: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from tf_levelset.training.distribution import strategy_named
-    from tf_levelset.training.run import CheckpointOptions
     from tf_levelset.training.train import train
 
     recipe = recipe_of(options)
@@ -232,9 +231,7 @@ def run(options: argparse.Namespace) -> None:
         tf.config.experimental.enable_op_determinism()
     strategy = strategy_named(options.distribute)
     given = {"seconds": options.checkpoint_seconds, "keep": options.keep_checkpoints}
-    checkpoints = CheckpointOptions(
-        **{name: value for name, value in given.items() if value is not None}
-    )
+    checkpoints = {name: value for name, value in given.items() if value is not None}
     run_dir: Path = options.output or Path("runs") / recipe.name
     data_dir, restart = options.data_dir, options.restart
     if not train(recipe, run_dir, data_dir, checkpoints, strategy, restart=restart):
@@ -252,7 +249,7 @@ def _run_smoke(options: argparse.Namespace, recipe: Recipe) -> None:
     from tf_levelset.training.train import train
 
     for name in ("data_dir", "output", "distribute", "restart"):
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False):
             raise ValueError(
                 "Expected --smoke without --data-dir, --output, --distribute and "
                 "--restart, because it uses synthetic images, keeps nothing and runs "

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import losses
-from tf_levelset.checks import call_with_options
+from tf_levelset.checks import call_with_options, expect
 from tf_levelset.datasets.pipeline import Source
 from tf_levelset.metrics import LevelSetEnergy, MeanIoU
 from tf_levelset.models import at_input_size, create_model, output_stride
@@ -83,11 +83,8 @@ def build_model(
 def _check_loss_stride(recipe: Recipe, net: keras.Model) -> None:
     stride = output_stride(net)
     strides = (stride,) if len(net.outputs) > 1 else (1, stride)
-    if recipe.loss_stride not in strides:
-        raise ValueError(
-            f"Expected `loss_stride` of {strides} for {recipe.model!r}. "
-            f"Received: {recipe.loss_stride}"
-        )
+    expected = f"`loss_stride` of {strides} for {recipe.model!r}"
+    expect(recipe.loss_stride in strides, expected, recipe.loss_stride)
 
 
 def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Loss:
@@ -103,11 +100,10 @@ def build_loss(recipe: Recipe, name: str, ignore_class: int) -> keras.losses.Los
     """
     common: dict[str, Any] = {"from_logits": True, "ignore_class": ignore_class}
     options = recipe.level_set if name == "ls" else recipe.loss_options.get(name, {})
-    if set(common) & set(options):
-        raise ValueError(
-            f"Expected options of {name!r} other than {tuple(common)}, which the run "
-            f"sets itself. Received: {options!r}"
-        )
+    others = (
+        f"options of {name!r} other than {tuple(common)}, which the run sets itself"
+    )
+    expect(not set(common) & set(options), others, options)
     if name == "ls":
         return call_with_options(
             name, losses.CrossEntropyLevelSetLoss, **options, **common

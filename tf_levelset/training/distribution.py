@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import reason
+from tf_levelset.checks import expect, reason
 
 Batches = Any
 """A `tf.data.Dataset`, or a distributed dataset."""
@@ -48,8 +48,7 @@ def strategy_named(name: str | None) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
-    if name != "workers":
-        raise ValueError(f'Expected "mirrored", "workers" or None. Received: {name!r}')
+    expect(name == "workers", '"mirrored", "workers" or None', name)
     if not os.environ.get("TF_CONFIG"):
         raise ValueError(
             "Expected the environment variable TF_CONFIG, with the addresses of all "
@@ -140,11 +139,8 @@ def sum_over_replicas(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Raises `ValueError` if the replicas cannot share a batch evenly."""
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
-        raise ValueError(
-            f"Expected a batch size that {replicas} replicas share evenly. "
-            f"Received: {batch_size}"
-        )
+    expected = f"a batch size that {replicas} replicas share evenly"
+    expect(batch_size % replicas == 0, expected, batch_size)
 
 
 def distribute(

@@ -146,6 +146,8 @@ def notices(earlier: Identity, now: Identity) -> list[str]:
                 ' The schedule "poly" depends on the last step: from here on, the '
                 f"learning rate is that of a run of {after} steps."
             )
+        if left := set(earlier.recipe.losses) - set(now.recipe.losses):
+            line += f" Only the losses named go on, and not {sorted(left)}."
         lines.append(line)
     return lines
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tf_levelset.checks import is_number, plain_options
+from tf_levelset.checks import expect, is_number, plain_options
 from tf_levelset.datasets.augmentation import Augmentation
 from tf_levelset.optimizers.schedules import SCHEDULES
 
@@ -155,8 +155,7 @@ class Recipe:
     def _check(self, name: str, check: _Check) -> None:
         expected, holds = check
         value = getattr(self, name)
-        if not holds(value):
-            raise ValueError(f"Expected `{name}` to be {expected}. Received: {value!r}")
+        expect(holds(value), f"`{name}` to be {expected}", value)
 
     def steps(self, num_samples: int) -> tuple[int, int]:
         """Returns the number of steps in an epoch, and in all, for a training split."""
@@ -175,13 +174,9 @@ class Recipe:
         Raises:
             ValueError: If the values are not those of a recipe.
         """
-        if not isinstance(values, dict):
-            raise ValueError(f"Expected the fields of a recipe. Received: {values!r}")
+        expect(isinstance(values, dict), "the fields of a recipe", values)
         unknown = set(values) - {each.name for each in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(
-                f"Expected the fields of a recipe. Received: {sorted(unknown)}"
-            )
+        expect(not unknown, "the fields of a recipe", sorted(unknown))
         try:
             return cls(
                 **{

@@ -212,11 +212,10 @@ class ExactResume(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks that the epoch is the next one, or the one that was interrupted."""
         steps = compat.steps_per_execution(self.model)
-        if steps > 1:
-            raise ValueError(
-                "Expected a model with steps_per_execution=1, so that callbacks are "
-                f"called after every step. Received: {steps} steps at once"
-            )
+        expected = (
+            "steps_per_execution=1, so that callbacks are called after every step"
+        )
+        expect(steps <= 1, expected, steps)
         done = self.step - epoch * self.steps_per_epoch
         if self.model is not self._trained or not 0 <= done < self.steps_per_epoch:
             raise ValueError(
@@ -332,11 +331,8 @@ class ExactResume(keras.callbacks.Callback):
         self._earlier_sums = []
 
     def _check_same_model(self, same: bool, prefix: str) -> None:
-        if not same:
-            raise ValueError(
-                f"Expected a checkpoint of {self._trained.name}, with the same "
-                f"variables. Received: that of another model, in {prefix}"
-            )
+        expected = f"a checkpoint of {self._trained.name}, with the same variables"
+        expect(same, expected, f"that of another model, in {prefix}")
 
     # --- Checks and messages ---
 

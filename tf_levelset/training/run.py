@@ -6,8 +6,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +55,6 @@ FIRST_STEPS, DWARFED = 10, 10
 cross-entropy."""
 
 
-@dataclass(frozen=True)
-class CheckpointOptions:
-    """How often a run writes checkpoints. It does not change what the run learns.
-
-    Args:
-        seconds: Upper bound of the work that may be lost, see `ExactResume`.
-        keep: Number of checkpoints to keep.
-    """
-
-    seconds: float = 600.0
-    keep: int = 2
-
-
 class Run:
     """The training of one loss of a recipe, in its own folder.
 
@@ -80,11 +66,10 @@ class Run:
         folder: Folder of this loss's files.
         train_source: The training data.
         val_source: The validation data.
-        checkpoints: How often checkpoints are written.
+        checkpoints: The options `seconds` and `keep` of `ExactResume`.
         strategy: How replicas train together; by default the current strategy.
         validations: About how often the net is validated, spread evenly over the
             epochs; always after the last epoch.
-        callbacks: Further Keras callbacks, which every worker calls.
 
     Attributes:
         trained: The compiled model that `fit` trains.
@@ -102,13 +87,12 @@ class Run:
         train_source: Source,
         val_source: Source,
         *,
-        checkpoints: CheckpointOptions | None = None,
+        checkpoints: Mapping[str, Any] | None = None,
         strategy: tf.distribute.Strategy | None = None,
         validations: int = 20,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         self.recipe, self.name, self.folder = recipe, name, folder
-        self.validations, self.callbacks = validations, callbacks
+        self.validations = validations
         self.strategy = strategy or tf.distribute.get_strategy()
         self.is_chief = is_chief(self.strategy)
         self.train_source, self.val_source = train_source, val_source
@@ -122,7 +106,7 @@ class Run:
         self.predictor = KerasPredictor(self.model)
         if self.is_chief:
             remove_partials(folder)
-        self.recorder = Recorder(self, checkpoints or CheckpointOptions())
+        self.recorder = Recorder(self, **(checkpoints or {}))
         # The last run may have been killed between its checkpoint and these files.
         self.write_history()
 
@@ -188,10 +172,13 @@ class Run:
         """Takes one batch, so that unsuitable data raise an error early."""
         next(iter(self.batches(0, 1)))
 
-    def fit(self, interrupts: Interrupts) -> None:
-        """Trains from the step of the checkpoint to the last one."""
+    def fit(self) -> None:
+        """Trains from the step of the checkpoint to the last one.
+
+        Raises:
+            KeyboardInterrupt: On Ctrl-C or SIGTERM, once the current step is saved.
+        """
         recorder = self.recorder
-        recorder.interrupts = interrupts
         parts = recorder.parts()
         if parts:
             print(
@@ -201,7 +188,7 @@ class Run:
             )
         for start, span in parts:
             epochs = span["epochs"] - span["initial_epoch"]
-            with recorder.naming_samples():
+            with Interrupts() as recorder.interrupts, recorder.naming_samples():
                 fit(
                     self.trained,
                     self.batches(start, epochs * span["steps_per_epoch"]),
@@ -218,20 +205,27 @@ class Run:
         events = keras.callbacks.TensorBoard(
             str(self.folder / "events"), write_graph=False
         )
-        own = [events] if self.is_chief else []
         # The recorder is last: an epoch counts once all others have handled its end.
-        return [Panels(self), *own, *self.callbacks, self.recorder]
+        return [*([events] if self.is_chief else []), self.recorder]
 
     # --- Results ---
+
+    def write_panel(self, epoch: int) -> None:
+        """Writes some validation images and their predictions for TensorBoard."""
+        image = panel(self.val_source, {self.name: self.predictor}, samples=2)
+        if not self.is_chief:
+            return
+        writer = tf.summary.create_file_writer(str(self.folder / "events"))
+        with writer.as_default():
+            tf.summary.image("val", image[np.newaxis], step=epoch)
+        writer.close()
 
     def save(self) -> None:
         """Saves the trained model, unless it is saved; every worker takes part."""
         path = self.folder / MODEL_FILE
+        names = list(self.val_source.class_names)
         palette = np.asarray(self.val_source.palette).tolist()
-        for name, values in (
-            (CLASSES_FILE, list(self.val_source.class_names)),
-            (PALETTE_FILE, palette),
-        ):
+        for name, values in ((CLASSES_FILE, names), (PALETTE_FILE, palette)):
             if self.is_chief and not (self.folder / name).exists():
                 write_json(self.folder / name, values)
         if path.exists():
@@ -264,24 +258,24 @@ class Run:
 
 
 class Recorder(ExactResume):
-    """Writes the history's files beside each checkpoint of a run."""
+    """Writes the history's files beside each checkpoint, and images of some epochs."""
 
-    def __init__(self, run: Run, checkpoints: CheckpointOptions) -> None:
+    def __init__(self, run: Run, **checkpoints: Any) -> None:
         super().__init__(
             run.trained,
             run.folder / "checkpoint",
             steps=run.steps,
             steps_per_epoch=run.steps_per_epoch,
-            seconds=checkpoints.seconds,
-            keep=checkpoints.keep,
             names=lambda step: batch_names(
                 run.train_source,
                 step,
                 batch_size=run.recipe.batch_size,
                 seed=run.recipe.seed,
             ),
+            **checkpoints,
         )
         self.run, self.warned = run, False
+        self.panels = _some_epochs(run.epochs, PANELS)
 
     def save(self) -> None:
         """Writes a checkpoint and then the history's files."""
@@ -314,6 +308,12 @@ class Recorder(ExactResume):
                 flush=True,
             )
 
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Shows some images in TensorBoard, after some of the epochs."""
+        if epoch + 1 in self.panels:
+            self.run.write_panel(epoch + 1)
+        super().on_epoch_end(epoch, logs)
+
     def row(self, epoch: int, logs: dict[str, Any]) -> dict[str, float]:
         """Returns the row of an epoch.
 
@@ -331,28 +331,6 @@ class Recorder(ExactResume):
         }
 
 
-class Panels(keras.callbacks.Callback):
-    """Shows some validation images and their predictions in TensorBoard."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
-        self.epochs = _some_epochs(run.epochs, PANELS)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the images after some of the epochs."""
-        if epoch + 1 not in self.epochs:
-            return
-        run = self.run
-        image = panel(run.val_source, {run.name: run.predictor}, samples=2)
-        if not run.is_chief:
-            return
-        writer = tf.summary.create_file_writer(str(run.folder / "events"))
-        with writer.as_default():
-            tf.summary.image("val", image[np.newaxis], step=epoch + 1)
-        writer.close()
-
-
 def _verbosity() -> int:
     """Returns 1, a progress bar, in a terminal and 2, a line per epoch, in a log."""
     return 1 if sys.stdout.isatty() else 2
@@ -366,5 +344,5 @@ def _some_epochs(epochs: int, times: int) -> list[int]:
 
 def _csv(rows: list[dict[str, float]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [",".join(str(row.get(column, "")) for column in columns) for row in rows]
-    return "\n".join([",".join(columns), *lines]) + "\n"
+    lines = [columns, *([str(row.get(name, "")) for name in columns] for row in rows)]
+    return "".join(",".join(line) + "\n" for line in lines)

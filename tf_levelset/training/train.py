@@ -8,6 +8,7 @@ files of a run folder are listed in `run_folder`.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,8 @@ from tf_levelset.training.identity import (
     remove_run,
     resumed,
 )
-from tf_levelset.training.interrupts import Interrupts
 from tf_levelset.training.recipe import LOSSES, Recipe
-from tf_levelset.training.run import CheckpointOptions, Run
+from tf_levelset.training.run import Run
 from tf_levelset.training.run_folder import (
     EVALUATION_FILE,
     MODEL_FILE,
@@ -53,7 +53,7 @@ def train(
     recipe: Recipe,
     run_dir: Path,
     data_dir: str | None = None,
-    checkpoints: CheckpointOptions | None = None,
+    checkpoints: Mapping[str, Any] | None = None,
     strategy: tf.distribute.Strategy | None = None,
     *,
     restart: bool = False,
@@ -67,7 +67,7 @@ def train(
         recipe: The recipe.
         run_dir: Run folder; created if missing.
         data_dir: Folder of the data set's files, if it has any.
-        checkpoints: How often checkpoints are written.
+        checkpoints: The options `seconds` and `keep` of `ExactResume`.
         strategy: How replicas train together, each on its part of every batch; by
             default the current strategy. Workers share `run_dir`, which the chief
             writes.
@@ -126,8 +126,7 @@ def train(
                 run.check()
                 if run.is_chief:
                     identity.write(run_dir)
-            with Interrupts() as interrupts:
-                run.fit(interrupts)
+            run.fit()
             run.save()
             if run.is_chief:
                 run.finish()
