@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,7 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
+from tf_levelset.checks import expect
 from tf_levelset.datasets.files.images import decode_image
 from tf_levelset.export.versions import numbered_versions
 from tf_levelset.export.warmup import WARMUP_FILE, write_warmup
@@ -28,43 +30,60 @@ MAX_CLASSES = 256
 
 
 class Serving(tf.Module):
-    """The endpoints of a model in TensorFlow operations, with constant weights."""
+    """The endpoints of a model in TensorFlow operations, with constant weights.
 
-    def __init__(self, net: AnySize) -> None:
+    Args:
+        net: Maps images to probabilities.
+        size: Height and width of the images; None where they may vary.
+    """
+
+    def __init__(self, net: AnySize, size: Sequence[int | None] = (None, None)) -> None:
         super().__init__()
-        self._answer = _frozen(net)
+        self._size = tuple(size)
+        self._answer = _frozen(net, self._size)
+
+    def signatures(self) -> dict[str, Any]:
+        """Returns the endpoints by name, traced for the size of the images."""
+        shape = (None, *self._size, 3)
+        inputs = {
+            "serving_default": tf.TensorSpec(shape, tf.float32, "images"),
+            "uint8": tf.TensorSpec(shape, tf.uint8, "images"),
+            "encoded": tf.TensorSpec((None,), tf.string, "encoded"),
+        }
+        return {
+            name: getattr(self, name).get_concrete_function(spec)
+            for name, spec in inputs.items()
+        }
 
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps float32 (B, H, W, 3) in [0, 255] to `mask` and `probabilities`."""
         mask, probabilities = self._answer(images)
         return {"mask": mask, "probabilities": probabilities}
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, "images")]
-    )
+    @tf.function
     def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predicts images given as floats in [0, 255]."""
         return self.answer(images)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")]
-    )
+    @tf.function
     def uint8(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predicts images given as bytes."""
         return self.answer(tf.cast(images, tf.float32))
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")])
+    @tf.function
     def encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predicts JPEG or PNG files; the images of one call must have one size."""
         images = tf.map_fn(
             decode_image,
             encoded,
-            fn_output_signature=tf.TensorSpec((None, None, 3), tf.uint8),
+            fn_output_signature=tf.TensorSpec((*self._size, 3), tf.uint8),
         )
         return self.answer(tf.cast(images, tf.float32))
 
 
-def _frozen(net: AnySize) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
+def _frozen(
+    net: AnySize, size: Sequence[int | None]
+) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
     """Returns a function from images to masks and probabilities, without variables.
 
     With constant weights, TensorFlow folds normalisations into convolutions, and oneDNN
@@ -72,7 +91,7 @@ def _frozen(net: AnySize) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
     saved once for all endpoints.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((None, *size, 3), tf.float32)])
     def answer(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         probabilities = net(images)
         return tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8), probabilities
@@ -88,6 +107,7 @@ def export(
     *,
     outputs: str = "auto",
     portable: bool = False,
+    size: Sequence[int] | None = None,
     warmup_size: tuple[int, int] = (129, 129),
 ) -> Path:
     """Writes a model as a SavedModel, atomically.
@@ -114,20 +134,24 @@ def export(
             then read the SavedModel and tf2onnx can convert it, but a model with
             `input_scale` resizes its images more slowly, and one of a fixed input size
             without antialiasing.
+        size: Height and width of the images, if all have one size, which TFLite and
+            some compilers need. By default, images may have any size.
         warmup_size: Height and width of the image that TensorFlow Serving sends to
-            each endpoint before it puts the version into service.
+            each endpoint before it puts the version into service, without `size`.
 
     Returns:
         The version's folder.
 
     Raises:
         FileExistsError: If the version exists already.
-        ValueError: If `version` is below 1, the model cannot take images of any size or
-            its outputs are not of their size, or the number of classes is above
+        ValueError: If `version` or `size` is below 1, the model cannot take such images
+            or its outputs are not of their size, or the number of classes is above
             `MAX_CLASSES` or not that of the names.
     """
     if version is not None and version < 1:
         raise ValueError(f"Expected `version` to be positive. Received: {version}")
+    if size is not None:
+        expect(len(size) == 2 and min(size) >= 1, "`size` to be positive", size)
     net = AnySize(model, outputs)
     net.antialias = not portable
     _check(net, class_names)
@@ -146,15 +170,10 @@ def export(
     partial.mkdir()
     try:
         with traced_for(model, portable):
-            serving = _serving(net)
-        signatures = {
-            "serving_default": serving.serving_default,
-            "uint8": serving.uint8,
-            "encoded": serving.encoded,
-        }
-        tf.saved_model.save(serving, str(partial), signatures=signatures)
+            serving = _serving(net, size or (None, None))
+        tf.saved_model.save(serving, str(partial), signatures=serving.signatures())
         extra = partial / "assets.extra"
-        write_warmup(extra / WARMUP_FILE, warmup_size)
+        write_warmup(extra / WARMUP_FILE, size or warmup_size)
         if class_names:
             (extra / "classes.json").write_text(json.dumps(list(class_names)))
         write_sums(partial)
@@ -186,9 +205,9 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from _layers(layer)
 
 
-def _serving(net: AnySize) -> Serving:
+def _serving(net: AnySize, size: Sequence[int | None]) -> Serving:
     try:
-        return Serving(net)
+        return Serving(net, size)
     except FAILURES as error:
         raise ValueError(
             f"Expected {net.model.name!r} to take images of unknown size when it is "

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from tf_levelset.checks import expect
 from tf_levelset.models.safe_loading import SUMS_FILE, load_saved_model
 
 
@@ -25,7 +27,45 @@ def load_version(folder: Path) -> Any:
     if not (folder / "assets.extra" / SUMS_FILE).is_file():
         raise ValueError(f"Expected {folder} to have checksums. Received: none")
     model = load_saved_model(folder)
-    model.signatures["uint8"](images=tf.zeros((1, 129, 129, 3), tf.uint8))
+    size = [side or 129 for side in image_size(model)]
+    model.signatures["uint8"](images=tf.zeros((1, *size, 3), tf.uint8))
+    return model
+
+
+def image_size(model: Any) -> tuple[int | None, ...]:
+    """Returns the height and width that a SavedModel takes, None for any."""
+    _, inputs = model.signatures["uint8"].structured_input_signature
+    return tuple(inputs["images"].shape[1:3])
+
+
+def predict_bytes(model: Any, images: np.ndarray) -> dict[str, tf.Tensor]:
+    """Calls the endpoint `uint8` of a SavedModel.
+
+    Args:
+        model: The loaded SavedModel.
+        images: uint8 (B, H, W, 3).
+
+    Raises:
+        ValueError: If the model was exported for images of another size.
+    """
+    size, received = image_size(model), images.shape[1:3]
+    fits = size in ((None, None), received)
+    expect(fits, f"images of the size {size} that was exported", received)
+    return model.signatures["uint8"](images=tf.constant(images))
+
+
+def load_portable(folder: Path) -> Any:
+    """Loads a version to convert it to the format of another runtime.
+
+    Raises:
+        ValueError: If it was exported without `portable=True` and has an operation
+            that only TensorFlow has.
+    """
+    model = load_saved_model(folder)
+    graph = model.signatures["uint8"].graph.as_graph_def()
+    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+    if any(node.op == "ScaleAndTranslate" for nodes in bodies for node in nodes):
+        raise ValueError(f"Expected an export with `portable=True`. Received: {folder}")
     return model
 
 

@@ -6,7 +6,7 @@ field by field, because its Python package pins the version of TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ _PREDICT_LOG, _REQUEST, _MODEL_SPEC, _INPUTS = 6, 1, 1, 2
 _SIGNATURE_NAME, _KEY, _VALUE = 3, 1, 2
 
 
-def write_warmup(path: Path, size: tuple[int, int]) -> None:
+def write_warmup(path: Path, size: Sequence[int]) -> None:
     """Writes a request with a black image to each endpoint of an exported model.
 
     Args:

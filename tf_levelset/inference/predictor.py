@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_levelset.export.versions import numbered_versions
+from tf_levelset.export.versions import numbered_versions, predict_bytes
 from tf_levelset.models.any_size import FAILURES, AnySize
 from tf_levelset.models.safe_loading import load_keras, load_saved_model
 
@@ -97,16 +97,16 @@ class SavedModelPredictor:
                 f"Expected a SavedModel with an endpoint 'uint8'. Received: {path} "
                 f"with the endpoints {sorted(self._loaded.signatures)}"
             )
-        self._endpoint = self._loaded.signatures["uint8"]
 
     @property
     def num_classes(self) -> int:
         """The number of classes C."""
-        return int(self._endpoint.structured_outputs["probabilities"].shape[-1])
+        endpoint = self._loaded.signatures["uint8"]
+        return int(endpoint.structured_outputs["probabilities"].shape[-1])
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps uint8 (H, W, 3) to float32 (H, W, C)."""
-        outputs = self._endpoint(images=tf.constant(image[np.newaxis]))
+        outputs = predict_bytes(self._loaded, image[np.newaxis])
         return _checked(outputs["probabilities"][0].numpy(), image)
 
 

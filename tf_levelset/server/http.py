@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from tf_levelset.checks import reason
 from tf_levelset.datasets.files.images import decode_image
-from tf_levelset.export.versions import NewestVersion
+from tf_levelset.export.versions import NewestVersion, predict_bytes
 
 JSON, PIXELS = "application/json", "application/octet-stream"
 FILES = ("image/jpeg", "image/png")
@@ -73,7 +73,7 @@ def application(
         images = images_of(body, content_type, request.query_params, bounds)
         number, model = newest.current
         try:
-            outputs = model.signatures["uint8"](images=tf.constant(images))
+            outputs = predict_bytes(model, images)
         except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
             raise refused(400, "images that fit the model", reason(error)) from error
         headers = {"Model-Version": str(number)}
