@@ -94,6 +94,11 @@ def _compute_dtype(dtype: Any) -> str:
     return "float64" if resolved == tf.float64 else "float32"
 
 
+def keras_mask(outputs: Any) -> tf.Tensor | None:
+    """Returns the mask of a layer's outputs, such as of `Masking`, or None."""
+    return getattr(outputs, "_keras_mask", None)
+
+
 def variable_path(variable: Any) -> str:
     """Returns a variable's path, such as `deeplab_largefov/fc8/kernel`."""
     return getattr(variable, "path", None) or variable.name.split(":")[0]

@@ -28,8 +28,18 @@ class Labels(NamedTuple):
     """bool (B, N): True where the label is neither a class nor void."""
 
 
+class Masked(NamedTuple):
+    """Labels with the Keras mask of the outputs that they belong to."""
+
+    labels: tf.Tensor
+    mask: tf.Tensor
+
+
 def parse_labels(
-    y_true: tf.Tensor, scores: tf.Tensor, ignore_class: int | None
+    y_true: tf.Tensor,
+    scores: tf.Tensor,
+    ignore_class: int | None,
+    mask: tf.Tensor | None = None,
 ) -> Labels:
     """Reads sparse or one-hot ground truth.
 
@@ -40,6 +50,8 @@ def parse_labels(
         scores: The class scores (B, …, C) that the labels belong to. Only the shape is
             read.
         ignore_class: The label of void pixels, or None.
+        mask: A Keras mask, or None. Its axes are the first ones of the images, and what
+            it leaves out is void.
 
     Returns:
         The labels. For a label that is neither a class nor void, an
@@ -65,6 +77,8 @@ def parse_labels(
     same_shape = _check_size(ids, scores)
     if ignore_class is not None:
         valid = valid & (ids != ignore_class)
+    if mask is not None:
+        valid = valid & _on_pixels(mask, ids)
     foreign = valid & (invalid | (ids < 0) | (ids >= num_classes))
     _assert_none(foreign, y_true, expected, remedy)
     invalid = ~same_shape | foreign
@@ -115,6 +129,20 @@ def _check_size(ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         differ = tf.reduce_any(size != expected)
         fail_if(differ, lambda: tf.strings.format(text, [size, expected]))
     return tf.reduce_all(size == expected)
+
+
+def _on_pixels(mask: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Returns a Keras mask as one that broadcasts to the pixels."""
+    mask = tf.cast(mask, tf.bool)
+    if mask.shape.rank == ids.shape.rank + 1 and mask.shape[-1] == 1:
+        mask = tf.squeeze(mask, axis=-1)
+    missing = ids.shape.rank - (mask.shape.rank or 0)
+    if missing < 0 or not ids.shape[: mask.shape.rank].is_compatible_with(mask.shape):
+        raise ValueError(
+            "Expected the Keras mask of y_pred to have the axes of the labels from the "
+            f"batch axis on, {ids.shape}. Received: shape {mask.shape}"
+        )
+    return mask[(..., *[tf.newaxis] * missing)]
 
 
 def _integers(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

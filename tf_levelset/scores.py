@@ -50,9 +50,9 @@ def activation_logits(y_pred: Any) -> tf.Tensor | None:
             softmax over the classes otherwise.
 
     Returns:
-        The logits (B, …, C) in the dtype of the activation, with the Keras mask of
-        `y_pred`; or None if other operations followed or no logits are known. In eager
-        mode they are known from Keras' activations alone.
+        The logits (B, …, C) in the dtype of the activation, without a Keras mask; or
+        None if other operations followed or no logits are known. In eager mode they are
+        known from Keras' activations alone.
     """
     one_channel = getattr(y_pred, "shape", None) and y_pred.shape[-1] == 1
     if tf.is_symbolic_tensor(y_pred):
@@ -70,9 +70,7 @@ def activation_logits(y_pred: Any) -> tf.Tensor | None:
         # A softmax over another axis, or a sigmoid of several channels, differs.
         if tf.reduce_any(tf.abs(activation(logits) - y_pred) > 0):
             return None
-    logits = tf.identity(logits)  # The mask is not set on a tensor of the model.
-    logits._keras_mask = getattr(y_pred, "_keras_mask", None)
-    return logits
+    return tf.identity(logits)  # The identity has no mask.
 
 
 _SAME_VALUES = ("Cast", "DebugIdentityV2")

@@ -1,16 +1,15 @@
-"""Training and saving with every loss: replicas, mixed precision and saved models."""
+"""Training and saving with every loss: mixed precision and saved models."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from loss_tester import CLASSES, ON_LOGITS, batch
+from loss_tester import CLASSES, ON_LOGITS, VOID, batch
 
+from tf_levelset import LevelSetEnergy, MeanIoU, level_set_energy
 from tf_levelset.losses import (
     ActiveContourLoss,
     BoundaryLoss,
@@ -24,6 +23,8 @@ from tf_levelset.losses import (
     LovaszSoftmaxLoss,
     SegmentationLoss,
 )
+from tf_levelset.metrics.confusion import confusion_matrix
+from tf_levelset.metrics.iou import mean_iou
 
 LOSSES: tuple[type[SegmentationLoss], ...] = (
     ActiveContourLoss,
@@ -40,46 +41,6 @@ LOSSES: tuple[type[SegmentationLoss], ...] = (
 WEIGHTS = {"LevelSetLoss": 0.01}
 """Factors of losses in the sum of all; the others have 1."""
 
-_REPLICAS = """
-import keras, numpy as np, tensorflow as tf
-from tf_levelset import losses
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-rng = np.random.default_rng(0)
-images = rng.normal(size=(4, 6, 7, 3)).astype("float32")
-labels = rng.integers(0, 3, (4, 6, 7))
-labels[:, 0] = labels[0, 1:5] = 255  # The replicas have different amounts of void.
-options = dict(from_logits=True, ignore_class=255)
-def make(name):
-    loss = getattr(losses, name)(**options)
-    if hasattr(loss, "per_image"):  # A pool over the batch would differ.
-        loss = type(loss).from_config(loss.get_config() | {"per_image": True})
-    return loss
-def train(strategy):
-    with strategy.scope():
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((6, 7, 3)), keras.layers.Conv2D(3, 1)])
-        parts = [make(name) for name in NAMES]
-        loss = losses.LossSum(parts, [WEIGHTS.get(name, 1.0) for name in NAMES])
-        model.compile(keras.optimizers.SGD(1.0), loss, jit_compile=False)
-    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-    history = model.fit(data, epochs=2, verbose=0)
-    return model.get_weights(), history.history["loss"]
-one, found = train(tf.distribute.get_strategy())
-two, other = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-for a, b in zip(one, two):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-np.testing.assert_allclose(found, other, rtol=1e-4)
-"""
-
-
-def test_two_replicas_equal_one() -> None:
-    # In a new process: logical devices must be set before TensorFlow starts.
-    names = [loss.__name__ for loss in LOSSES]
-    program = f"NAMES, WEIGHTS = {names}, {WEIGHTS}\n{_REPLICAS}"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
-
 
 def compiled_model() -> tuple[keras.Model, np.ndarray, np.ndarray]:
     """Returns a model compiled with the sum of all losses, images and labels."""
@@ -92,6 +53,32 @@ def compiled_model() -> tuple[keras.Model, np.ndarray, np.ndarray]:
     total = LossSum([*parts, LossSum(parts[:2])], [*weights, 1.0])
     model.compile("sgd", total, jit_compile=False)
     return model, images, labels
+
+
+def test_steps_that_a_masking_layer_leaves_out_are_void() -> None:
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(3, 6, 2)).astype(np.float32)
+    steps[0, 1:4] = steps[2] = 0
+    labels = rng.integers(0, 3, (3, 6))
+    inputs = keras.Input((6, 2))
+    x = keras.layers.Masking()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    parts = [loss(from_logits=True) for loss in (CrossEntropyLevelSetLoss, DiceLoss)]
+    metrics = [MeanIoU(3, sparse_y_pred=False), LevelSetEnergy(from_logits=True)]
+    model.compile(loss=LossSum(parts), metrics=metrics)
+    found = model.evaluate(steps, labels, verbose=0)
+    void = np.where((steps == 0).all(-1), VOID, labels)
+    logits = model.predict(steps, verbose=0)
+    total = sum(type(part)(**ON_LOGITS)(void, logits) for part in parts)
+    confusion = confusion_matrix(void, logits.argmax(-1), 3, ignore_class=VOID)
+    energy = level_set_energy(void, logits, **ON_LOGITS)
+    expected = [total, mean_iou(confusion), np.mean(energy)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # Keras 2 passes the mask, times the weights of the images, as weights.
+    model.compile(weighted_metrics=[LevelSetEnergy(from_logits=True)], loss="mse")
+    weights = np.array([1.0, 3.0, 0.0])
+    found = model.evaluate(steps, np.eye(3)[labels], sample_weight=weights, verbose=0)
+    np.testing.assert_allclose(found[1], np.dot(energy, weights) / 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

@@ -84,8 +84,8 @@ from tf_levelset import (
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 rng = np.random.default_rng(0)
-images = rng.random((6, 8, 8, 3), np.float32)
-labels = rng.integers(0, 4, (6, 4, 4)).repeat(2, 1).repeat(2, 2)
+images = rng.random((7, 8, 8, 3), np.float32)  # Two batches, split 2 + 2 and 2 + 1.
+labels = rng.integers(0, 4, (7, 4, 4)).repeat(2, 1).repeat(2, 2)
 labels[0, 0, 0] = 255
 def metrics():
     options = {"ignore_class": 255, "sparse_y_pred": False}
@@ -109,7 +109,7 @@ for metric, value, alone in zip(ours, values, metrics(), strict=True):
     np.testing.assert_allclose(*count, rtol=1e-5 if count[0].dtype == float else 0)
     assert count[0].sum() > 0
     np.testing.assert_allclose(value, float(alone.result()), rtol=1e-5)
-assert ours[0].confusion().sum() == 6 * 64 - 1
+assert ours[0].confusion().sum() == 7 * 64 - 1
 model.reset_metrics()
 assert ours[0].confusion().sum() == 0
 """

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_levelset import compat
 from tf_levelset.checks import (
     check_ignore_class,
     check_one_weight_per_class,
@@ -229,6 +230,7 @@ def level_set_energy(
     checked = EnergyOptions(**options)
     check_ignore_class(ignore_class)
     scores = floating_scores(y_pred, from_logits)
-    labels = parse_labels(tf.convert_to_tensor(y_true), scores, ignore_class)
+    mask = compat.keras_mask(y_pred)
+    labels = parse_labels(tf.convert_to_tensor(y_true), scores, ignore_class, mask)
     density = energy_density(labels, scores, checked, from_logits)
     return tf.reduce_sum(density, axis=1)

@@ -20,7 +20,12 @@ from tf_levelset.checks import (
     class_weights,
     plain_options,
 )
-from tf_levelset.labels import Labels, nan_where, parse_labels
+from tf_levelset.labels import Labels, Masked, nan_where, parse_labels
+from tf_levelset.losses.replicas import (
+    loss_of_all,
+    mean_of_replicas,
+    on_whole_batch,
+)
 from tf_levelset.scores import activation_logits, floating_scores
 
 _TOTALS = ("sum", "none", None)
@@ -30,7 +35,8 @@ class SegmentationLoss(compat.Loss):
     """Base of the Keras losses that compare class scores with a label map.
 
     A subclass implements `pixel_losses` and, if it has arguments of its own,
-    `get_config`.
+    `get_config`. In distributed training, the loss and its gradient are those of the
+    batches of all replicas together.
 
     Args:
         from_logits: Whether `y_pred` holds logits rather than probabilities. As in
@@ -48,7 +54,8 @@ class SegmentationLoss(compat.Loss):
     Call arguments:
         y_true: Labels (B, …) or (B, …, 1) of any integer dtype, or one-hot (B, …, C),
             with any number of spatial axes. A one-hot row of zeros is void.
-        y_pred: (B, …, C), or (B, …, 1) for a binary task with a sigmoid.
+        y_pred: (B, …, C), or (B, …, 1) for a binary task with a sigmoid. What a Keras
+            mask of the outputs leaves out is void.
         sample_weight: Scalar, (B,) or (B, …); multiplies the losses of the pixels.
 
     Raises:
@@ -83,6 +90,7 @@ class SegmentationLoss(compat.Loss):
         # Checked here, because Keras casts both before `call`.
         check_numeric("y_true", y_true)
         check_numeric("y_pred", y_pred)
+        mask = compat.keras_mask(y_pred)
         loss, logits = self, activation_logits(y_pred)
         if logits is not None:
             if self.from_logits:
@@ -93,20 +101,33 @@ class SegmentationLoss(compat.Loss):
                     stacklevel=2,
                 )
             loss, y_pred = self.reading(from_logits=True), logits
+        if mask is not None:
+            # Keras would only multiply the losses by it. The identity has no mask.
+            y_true = Masked(tf.convert_to_tensor(y_true), mask)
+            y_pred = tf.identity(y_pred)
+        size = tf.size(y_pred)
         if sample_weight is not None:
             y_pred = tf.convert_to_tensor(y_pred)
             sample_weight = _pixel_weights(sample_weight, y_pred, self.dtype)
             if self.reduction == "mean_with_sample_weight":
-                labels, _ = loss._parse(tf.convert_to_tensor(y_true), y_pred)
+                labels, _ = loss._parse(y_true, y_pred)
                 sample_weight = _void_weights(sample_weight, labels.valid)
-        return super(SegmentationLoss, loss).__call__(y_true, y_pred, sample_weight)
+                size = tf.reduce_sum(sample_weight)
+        value = super(SegmentationLoss, loss).__call__(y_true, y_pred, sample_weight)
+        if self.reduction in ("none", None):
+            return value
+        return loss_of_all(value, 1 if self.reduction == "sum" else size)
 
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+    def call(self, y_true: Any, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each pixel, (B, …)."""
         labels, scores = self._parse(y_true, y_pred)
         one_channel = not self.from_logits and y_pred.shape[-1] == 1
-        loss = self.reading(one_channel=one_channel)
-        losses = nan_where(labels.invalid, loss.pixel_losses(labels, scores))
+        pixel_losses = self.reading(one_channel=one_channel).pixel_losses
+        if self.pools_batch():
+            losses = on_whole_batch(pixel_losses, labels, scores)
+        else:
+            losses = pixel_losses(labels, scores)
+        losses = nan_where(labels.invalid, losses)
         return tf.reshape(losses, tf.shape(scores)[:-1])
 
     def pixel_losses(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
@@ -129,6 +150,10 @@ class SegmentationLoss(compat.Loss):
         loss.__dict__.update(self.__dict__, **form)
         return loss
 
+    def pools_batch(self) -> bool:
+        """Whether the loss depends on the images of the batch together."""
+        return not getattr(self, "per_image", True)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
         weights = self.class_weight
@@ -139,11 +164,12 @@ class SegmentationLoss(compat.Loss):
             "class_weight": None if weights is None else list(weights),
         }
 
-    def _parse(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[Labels, tf.Tensor]:
+    def _parse(self, y_true: Any, y_pred: tf.Tensor) -> tuple[Labels, tf.Tensor]:
+        y_true, mask = y_true if isinstance(y_true, Masked) else (y_true, None)
         scores = tf.cast(floating_scores(y_pred, self.from_logits), self.dtype)
         check_one_weight_per_class(self.class_weight, scores.shape[-1])
         y_true = tf.convert_to_tensor(y_true)
-        return parse_labels(y_true, scores, self.ignore_class), scores
+        return parse_labels(y_true, scores, self.ignore_class, mask), scores
 
     def _cross_entropy(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns Keras' cross-entropy of each pixel, (B, N), zero on void."""
@@ -175,10 +201,9 @@ class SegmentationLoss(compat.Loss):
         if self.reduction in _TOTALS:
             return losses
         valid = tf.cast(labels.valid, losses.dtype)
-        return losses * tf.math.divide_no_nan(
-            tf.cast(tf.size(valid), losses.dtype),
-            _mean_of_replicas(tf.reduce_sum(valid)),
-        )
+        counts = tf.stack([tf.cast(tf.size(valid), losses.dtype), tf.reduce_sum(valid)])
+        size, num_valid = tf.unstack(mean_of_replicas(counts))
+        return losses * tf.math.divide_no_nan(size, num_valid)
 
 
 def zero_on_void(labels: Labels, scores: tf.Tensor) -> tf.Tensor:
@@ -201,14 +226,6 @@ def scaled(addends: tf.Tensor, labels: Labels) -> tf.Tensor:
     """Scales addends (R, M) of the rows' losses to (B, N), whose mean is the loss."""
     positions = tf.cast(tf.shape(addends)[1], addends.dtype)
     return tf.reshape(addends * positions, tf.shape(labels.ids))
-
-
-def _mean_of_replicas(number: tf.Tensor) -> tf.Tensor:
-    """Returns the mean of a number over the replicas that train together."""
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return number
-    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, number)
 
 
 def _pixel_weights(sample_weight: Any, y_pred: tf.Tensor, dtype: Any) -> tf.Tensor:
@@ -251,7 +268,8 @@ def _void_weights(weight: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     valid = tf.reshape(valid, tf.shape(weight))
     kept = tf.where(valid, weight, 0)
     count = tf.cast(tf.math.count_nonzero(valid), weight.dtype)
-    return tf.where(valid, kept, tf.math.divide_no_nan(tf.reduce_sum(kept), count))
+    total, count = tf.unstack(mean_of_replicas(tf.stack([tf.reduce_sum(kept), count])))
+    return tf.where(valid, kept, tf.math.divide_no_nan(total, count))
 
 
 def _broadcasts(weight: tf.TensorShape, target: tf.TensorShape) -> bool:

@@ -143,8 +143,7 @@ class DiceLoss(SegmentationLoss):
         class_weight: C numbers. They multiply the terms of the mean over classes.
         reduction, name, dtype: As in `keras.losses.Loss`.
 
-    The call arguments and errors are those of `SegmentationLoss`. With
-    `per_image=False`, each replica of distributed training has sums of its own.
+    The call arguments and errors are those of `SegmentationLoss`.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])

@@ -50,8 +50,7 @@ class FocalLoss(SegmentationLoss):
             each pixel is left as it is.
         name, dtype: As in `keras.losses.Loss`.
 
-    The call arguments and errors are those of `SegmentationLoss`. In distributed
-    training the mean is over the valid pixels of all replicas.
+    The call arguments and errors are those of `SegmentationLoss`.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])

@@ -63,7 +63,8 @@ class LevelSetLoss(SegmentationLoss):
     Call arguments:
         y_true: Labels (B, …) or (B, …, 1) of any integer dtype, or one-hot (B, …, C),
             with any number of spatial axes. A one-hot row of zeros is void.
-        y_pred: (B, …, C), or (B, …, 1) for a binary task with a sigmoid.
+        y_pred: (B, …, C), or (B, …, 1) for a binary task with a sigmoid. What a Keras
+            mask of the outputs leaves out is void.
         sample_weight: Scalar, (B,) or (B, …). Where it varies inside an image, c1 and
             c2 are held fixed in the gradient.
 
@@ -171,9 +172,7 @@ class CrossEntropyLevelSetLoss(LevelSetLoss):
         name: Name of the loss.
         dtype: Dtype of the computation; below 32 bits, float32 is used.
 
-    Call arguments and errors: As `LevelSetLoss`. Under `tf.distribute` the mean is over
-    the valid pixels of all replicas; with `per_image=False` each replica has regions of
-    its own.
+    Call arguments and errors: As `LevelSetLoss`.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])

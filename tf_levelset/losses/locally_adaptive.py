@@ -165,8 +165,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
 
     The call arguments and errors are those of `SegmentationLoss`, but only images
     (B, H, W) are accepted. The sample weight of a pixel multiplies the patch that is
-    centred there. With `per_image=False`, each replica of distributed training has a
-    power mean of its own.
+    centred there.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])

@@ -82,8 +82,7 @@ class LossMaxPooling(SegmentationLoss):
         class_weight: C numbers. They multiply the cross-entropies before pooling.
         reduction, name, dtype: As in `keras.losses.Loss`.
 
-    The call arguments and errors are those of `SegmentationLoss`. With
-    `per_image=False`, each replica of distributed training pools over its own batch.
+    The call arguments and errors are those of `SegmentationLoss`.
 
     Example:
     >>> labels = tf.constant([[[0, 1]]])

@@ -71,6 +71,10 @@ class LossSum(SegmentationLoss):
         total.losses = [loss.reading(**form) for loss in self.losses]
         return total
 
+    def pools_batch(self) -> bool:
+        """Whether one of the losses depends on the images of the batch together."""
+        return any(loss.pools_batch() for loss in self.losses)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that recreate this loss."""
         config = super().get_config()

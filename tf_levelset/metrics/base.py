@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tf_levelset import compat
 from tf_levelset.checks import (
     check_ignore_class,
     check_num_classes,
@@ -197,6 +198,10 @@ class CountMetric(StreamingMetric):
                 self.threshold,
             ),
         )
+        mask = compat.keras_mask(y_pred)
+        if mask is not None:
+            inside, _ = binary_mask(tf.cast(mask, tf.bool), truth)
+            truth = tf.where(inside, truth, VOID)
         invalid_weights = tf.constant(0, tf.int64)
         if sample_weight is not None:
             kept, invalid = binary_mask(sample_weight, truth)

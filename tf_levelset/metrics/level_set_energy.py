@@ -93,6 +93,8 @@ class LevelSetEnergy(StreamingMetric):
             **self.options.config(),
         )
         energies = tf.cast(energies, tf.float64)
+        if compat.keras_mask(y_pred) is not None:
+            sample_weight = _without_mask(sample_weight, compat.keras_mask(y_pred))
         weights = _image_weights(sample_weight, energies)
         self._total.assign_add(tf.reduce_sum(weights * energies))
         self._weight.assign_add(tf.reduce_sum(weights))
@@ -111,6 +113,17 @@ class LevelSetEnergy(StreamingMetric):
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
         }
+
+
+def _without_mask(sample_weight: Any, mask: tf.Tensor) -> Any:
+    """Returns the weights of the images.
+
+    Keras 2 passes the mask of the outputs as weights, times those of the images.
+    """
+    if sample_weight is None or sample_weight is mask:
+        return None
+    weights = tf.convert_to_tensor(sample_weight)
+    return tf.reduce_max(weights, axis=range(1, max(1, weights.shape.rank)))
 
 
 def _image_weights(sample_weight: Any, energies: tf.Tensor) -> tf.Tensor:
