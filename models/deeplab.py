@@ -179,6 +179,7 @@ def _classifier(
         kernel_size,
         padding="same",
         dilation_rate=dilation,
+        data_format="channels_last",
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         name=name,
     )

@@ -198,7 +198,11 @@ def _fused_scores(
 
     def score(stage: str) -> keras.KerasTensor:
         return keras.layers.Conv2D(
-            num_classes, 1, kernel_initializer="zeros", name=f"score_{stage}"
+            num_classes,
+            1,
+            data_format="channels_last",
+            kernel_initializer="zeros",
+            name=f"score_{stage}",
         )(features[stage])
 
     used = stages[: OUTPUT_STRIDES.index(stride) + 1]

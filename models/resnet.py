@@ -69,7 +69,10 @@ def resnet101(
 
     # --- conv1: padded alike on both sides, unlike TensorFlow's SAME at stride 2 ---
     filters = scaled_filters(64, width)
-    x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(x)
+    padded = keras.layers.ZeroPadding2D(
+        3, data_format="channels_last", name="conv1_pad"
+    )
+    x = padded(x)
     x = convolution(x, filters, "conv1", kernel_size=7, strides=2, padding="valid")
     x = keras.layers.ReLU(name="conv1_relu")(x)
     x = SymmetricMaxPooling2D(2, name="pool1_pool")(x)
@@ -142,6 +145,7 @@ def _convolution(
         strides=strides,
         dilation_rate=dilation,
         padding=padding,
+        data_format="channels_last",
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)

@@ -30,6 +30,7 @@ def convolution(
         padding="same",
         dilation_rate=dilation,
         use_bias=not batch_norm,
+        data_format="channels_last",
         kernel_initializer="he_normal",
         name=name,
     )(x)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tf_levelset.labels import parse_labels
+from tf_levelset.scores import floating_scores
 
 SCORES = tf.zeros((2, 3, 4, 5))
 IDS = np.arange(24).reshape(2, 3, 4) % 5
@@ -118,3 +119,35 @@ def test_sizes_known_only_at_run_time_are_compared(shape: tuple[int, ...]) -> No
         tf.function(invalid, input_signature=signature)(labels, SCORES)
     compiled = tf.function(invalid, input_signature=signature, jit_compile=True)
     assert compiled(labels, SCORES).numpy().all()
+
+
+# --- Channels first ---
+
+
+@pytest.mark.parametrize("mask", [np.zeros((3, 4)), np.eye(3, 4), np.ones((3, 4))])
+def test_masks_with_channels_first_are_not_one_hot(mask: np.ndarray) -> None:
+    masks = tf.constant(np.stack([mask, np.zeros((3, 4))])[:, np.newaxis])
+    scores = tf.zeros(masks.shape)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="Channels are on the last"
+    ):
+        parse_labels(masks, scores, None)
+    one_hot = tf.one_hot([[[0, 1, 3]], [[2, 2, 1]]], 4)  # Images of height 1.
+    np.testing.assert_array_equal(
+        parse_labels(one_hot, scores, None).ids, [[0, 1, 3], [2, 2, 1]]
+    )
+
+
+@pytest.mark.parametrize("labels", [(2, 4, 6), (2, 4, 6, 1), (2, 1, 4, 6)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_outputs_with_channels_first_raise(
+    labels: tuple[int, ...], channels: int
+) -> None:
+    ids, scores = tf.zeros(labels, tf.int32), tf.zeros((2, channels, 4, 6))
+    errors = ValueError, tf.errors.InvalidArgumentError
+    with pytest.raises(errors, match="Channels are on the last axis"):
+        parse_labels(ids, scores, None)
+    spec = tf.TensorSpec((None, channels, None, None))
+    function = tf.function(lambda scores: floating_scores(scores, True).shape)
+    with pytest.raises(ValueError, match="Channels are on the last axis"):
+        function.get_concrete_function(spec)

@@ -9,11 +9,13 @@ import tensorflow as tf
 
 from tf_levelset import xla
 from tf_levelset.checks import check_numeric
+from tf_levelset.scores import CHANNELS_LAST
 
-_ONE_HOT = "Expected labels in one-hot rows: one 1 among zeros, or zeros for void."
+_ONE_HOT = "Expected labels in one-hot rows: along the last axis, one 1 among zeros"
 _NOT_ONE_HOT = (
     " Soft and multi-label targets are not supported: give the id of one class per "
-    "pixel, as tf.argmax(y_true, -1) does. Divide rows of 0 and 255 by 255."
+    "pixel, as tf.argmax(y_true, -1) does. Divide rows of 0 and 255 by 255. "
+    + CHANNELS_LAST
 )
 
 
@@ -46,7 +48,8 @@ def parse_labels(
     Args:
         y_true: Sparse labels (B, …) or (B, …, 1) of any integer dtype, or of a
             floating dtype that holds integers; or one-hot (B, …, C), where a row of
-            zeros is void.
+            zeros is void, but not in (B, 1, …, C): outputs with channels first have
+            that shape, and the rows of their masks are often zero.
         scores: The class scores (B, …, C) that the labels belong to. Only the shape is
             read.
         ignore_class: The label of void pixels, or None.
@@ -68,7 +71,10 @@ def parse_labels(
     remedy = remedies(ignore_class)
     if _is_one_hot(y_true.shape, scores.shape):
         ids, valid, invalid = _from_one_hot(y_true)
-        expected, remedy = _ONE_HOT, _NOT_ONE_HOT
+        expected, remedy = f"{_ONE_HOT}, or zeros for void.", _NOT_ONE_HOT
+        if scores.shape[1] == 1:
+            invalid, valid = invalid | ~valid, tf.ones_like(valid)
+            expected = f"{_ONE_HOT}, because axis 1 of y_pred, {scores.shape}, is 1."
     else:
         if y_true.shape.rank == scores.shape.rank:
             y_true = tf.squeeze(y_true, axis=-1)
@@ -107,7 +113,8 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
     if labels.rank == scores.rank and labels[-1] is None:
         raise ValueError(
             "Expected y_true with a known last axis, which distinguishes sparse labels "
-            f"(B, …, 1) from one-hot labels (B, …, {scores[-1]}). Received: {labels}"
+            f"(B, …, 1) from one-hot labels (B, …, {scores[-1]}). Received: {labels}. "
+            + CHANNELS_LAST
         )
     if labels.is_compatible_with(scores):
         return True
@@ -116,7 +123,8 @@ def _is_one_hot(labels: tf.TensorShape, scores: tf.TensorShape) -> bool:
     if not (is_sparse and sparse.is_compatible_with(scores[:-1])):
         raise ValueError(
             f"Expected y_true of shape {scores[:-1]}, {[*scores[:-1], 1]} (sparse) "
-            f"or {scores} (one-hot). Received: y_true of shape {labels}."
+            f"or {scores} (one-hot). Received: y_true of shape {labels}. "
+            + CHANNELS_LAST
         )
     return False
 
@@ -125,7 +133,8 @@ def _check_size(ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     """Whether labels and scores have the same size. Raises if not, except under XLA."""
     size, expected = tf.shape(ids), tf.shape(scores)[:-1]
     if not (ids.shape.is_fully_defined() and scores.shape[:-1].is_fully_defined()):
-        text = "Expected y_true and y_pred of one size. Received: {} and {}."
+        text = "Expected y_true and y_pred of one size. Received: {} and {}. "
+        text += CHANNELS_LAST
         differ = tf.reduce_any(size != expected)
         fail_if(differ, lambda: tf.strings.format(text, [size, expected]))
     return tf.reduce_all(size == expected)
@@ -142,7 +151,7 @@ def _on_pixels(mask: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
             "Expected the Keras mask of y_pred to have the axes of the labels from the "
             f"batch axis on, {ids.shape}. Received: shape {mask.shape}"
         )
-    return mask[(..., *[tf.newaxis] * missing)]
+    return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * missing], 0))
 
 
 def _integers(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,6 +8,12 @@ import tensorflow as tf
 
 from tf_levelset.checks import check_numeric
 
+CHANNELS_LAST = (
+    "Channels are on the last axis, whatever Keras' `image_data_format` is: transpose "
+    "(B, C, …) to (B, …, C)."
+)
+"""What to do about channels on another axis; the end of messages."""
+
 
 def floating_scores(y_pred: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Returns class scores (B, …, C) in float32 at least.
@@ -32,7 +38,7 @@ def floating_scores(y_pred: tf.Tensor, from_logits: bool) -> tf.Tensor:
     if not y_pred.shape.rank or not y_pred.shape[-1]:
         raise ValueError(
             "Expected y_pred (B, …, C) with a known number of channels C. Received: "
-            f"y_pred of shape {y_pred.shape}."
+            f"y_pred of shape {y_pred.shape}. {CHANNELS_LAST}"
         )
     if y_pred.shape[-1] == 1:
         return two_channels(y_pred, from_logits)

@@ -26,7 +26,11 @@ from tf_levelset import (
 from tf_levelset.compat import KERAS_3
 
 WEIGHTED_MEAN: dict[str, Any] = {"reduction": "mean_with_sample_weight"}
-LOSSES = [getattr(losses, name) for name in losses.__all__ if name != "LossSum"]
+LOSSES = [
+    getattr(losses, name)
+    for name in losses.__all__
+    if name not in ("LossSum", "SegmentationLoss")
+]
 only_keras_3 = pytest.mark.skipif(not KERAS_3, reason="Keras 2 has no such reduction")
 
 

@@ -64,6 +64,22 @@ def test_threshold_of_one_channel(
     np.testing.assert_array_equal(metric.confusion(), expected)
 
 
+def test_one_hot_labels_whose_classes_come_first() -> None:
+    masks = np.eye(3)[:, :, np.newaxis].repeat(2, axis=2)[np.newaxis]
+    options: dict[str, Any] = {"sparse_y_true": False, "sparse_y_pred": False}
+    with pytest.raises(ValueError, match=r"(?s)`axis` to be that of the 3.*`axis=1`"):
+        MeanIoU(3, **options).update_state(masks, masks)
+    metric = updated(MeanIoU(3, axis=1, **options), masks, masks)
+    np.testing.assert_array_equal(metric.confusion(), 2 * np.eye(3))
+
+
+def test_masks_of_one_channel_that_comes_first() -> None:
+    metric = MeanIoU(2, sparse_y_pred=False, threshold=0.5, axis=1)
+    masks = np.arange(24).reshape(2, 1, 3, 4) % 2
+    metric.update_state(masks, masks.astype(np.float32))
+    np.testing.assert_array_equal(metric.confusion(), [[12, 0], [0, 12]])
+
+
 @pytest.mark.parametrize(
     ("options", "labels", "predictions", "weight", "message"),
     [

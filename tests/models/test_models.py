@@ -8,8 +8,10 @@ import subprocess
 import sys
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
-from model_tester import TINY
+from model_tester import TINY, made_images
 
 from tf_levelset import compat, models
 from tf_levelset.models import create_model
@@ -76,6 +78,21 @@ def test_nets_over_scales_take_the_options_of_the_single_net(name: str) -> None:
         assert list(options) == list(single.parameters)
         for key, parameter in single.parameters.items():
             assert key == "name" or options[key] == parameter
+
+
+@pytest.mark.parametrize("name", ["deeplab_msc_resnet101", "fcn8s_vgg16"])
+def test_nets_have_channels_last_whatever_keras_default_is(name: str) -> None:
+    outputs = []
+    for default in ("channels_last", "channels_first"):
+        keras.backend.set_image_data_format(default)
+        try:
+            keras.utils.set_random_seed(0)
+            net = create_model(name, 3, **supported_options(name, TINY))
+            outputs.append(net(made_images(9, 17)))
+        finally:
+            keras.backend.set_image_data_format("channels_last")
+    assert outputs[0].shape == (2, 9, 17, 3)
+    np.testing.assert_array_equal(*outputs)
 
 
 def test_supported_options_are_those_that_the_net_takes() -> None:

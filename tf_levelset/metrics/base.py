@@ -197,6 +197,7 @@ class CountMetric(StreamingMetric):
                 self.axis,
                 self.threshold,
             ),
+            self.axis,
         )
         mask = compat.keras_mask(y_pred)
         if mask is not None:

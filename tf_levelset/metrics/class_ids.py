@@ -38,7 +38,7 @@ def label_ids(
             return ids
         void = tf.equal(values, tf.cast(ignore_class, values.dtype))
         return tf.where(void, VOID, ids)
-    _check_axis(labels, axis)
+    _check_axis(labels, axis, num_classes)
     values = _argmax(labels, axis)
     # tf.one_hot turns a void label into zeros, and the argmax of zeros is class 0.
     void = tf.reduce_all(tf.equal(labels, tf.zeros_like(labels)), axis=axis)
@@ -64,13 +64,14 @@ def prediction_ids(
     check_numeric("y_pred", predictions)
     if sparse:
         return _valid_ids(_widened(predictions), num_classes)
-    _check_axis(predictions, axis)
+    _check_axis(predictions, axis, num_classes)
     channels = predictions.shape[axis] if predictions.shape.rank else None
     if threshold is not None:
         if channels != 1:
             raise ValueError(
                 f"Expected `y_pred` to have one channel along axis {axis}, because "
-                f"`threshold` is {threshold}. Received: shape {predictions.shape}"
+                f"`threshold` is {threshold}. Received: shape {predictions.shape}. "
+                "Set `axis=1` where channels come first."
             )
         return _above(tf.squeeze(predictions, axis=axis), threshold)
     if channels is None or channels < 2:
@@ -89,10 +90,17 @@ def prediction_ids(
     return _valid_ids(_argmax(predictions, axis), num_classes)
 
 
-def aligned(truth: tf.Tensor, predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Removes a last axis of size 1 that only one tensor has, and checks the shapes."""
+def aligned(
+    truth: tf.Tensor, predicted: tf.Tensor, axis: int = -1
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Removes a last axis of size 1 that only one tensor has, and checks the shapes.
+
+    Labels may have it at `axis`, that of the classes, instead.
+    """
     shapes = truth.shape, predicted.shape
-    if has_extra_axis(truth, predicted):
+    if has_extra_axis(truth, predicted, axis) and truth.shape[axis] == 1:
+        truth = tf.squeeze(truth, axis)
+    elif has_extra_axis(truth, predicted):
         truth = tf.squeeze(truth, -1)
     elif has_extra_axis(predicted, truth):
         predicted = tf.squeeze(predicted, -1)
@@ -113,12 +121,12 @@ def aligned(truth: tf.Tensor, predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
         return truth, tf.reshape(predicted, tf.shape(truth))
 
 
-def has_extra_axis(tensor: tf.Tensor, other: tf.Tensor) -> bool:
+def has_extra_axis(tensor: tf.Tensor, other: tf.Tensor, axis: int = -1) -> bool:
     """Whether `tensor` has one axis more than `other`, which may be of size 1."""
     ranks = tensor.shape.rank, other.shape.rank
     if None in ranks or ranks[0] != ranks[1] + 1:
         return False
-    return tensor.shape[-1] in (1, None)
+    return tensor.shape[axis] in (1, None)
 
 
 def binary_mask(sample_weight: Any, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -155,12 +163,20 @@ def _fits(shape: tf.TensorShape, whole: tf.TensorShape) -> bool:
     )
 
 
-def _check_axis(values: tf.Tensor, axis: int) -> None:
+def _check_axis(values: tf.Tensor, axis: int, num_classes: int) -> None:
     rank = values.shape.rank
     if rank is not None and not -rank <= axis < rank:
         raise ValueError(
             f"Expected `axis` to be an axis of the values. Received: {axis} for shape "
             f"{values.shape}"
+        )
+    if rank is None or rank < 3 or values.shape[1] != num_classes:
+        return
+    size = values.shape[axis]
+    if size is not None and 1 < size < num_classes:
+        raise ValueError(
+            f"Expected `axis` to be that of the {num_classes} classes. Received: "
+            f"{axis} for shape {values.shape}. Set `axis=1` where channels come first."
         )
 
 
