@@ -24,8 +24,8 @@ lines = {path: text.count("\n") for path, text in texts.items()}
 tests = sum(n for path, n in lines.items() if path.parts[0] == "tests")
 outside = sum(lines.values()) - tests
 faults = [f"{path}: {n} lines" for path, n in lines.items() if n > 400]
-if outside > 22_000 or tests > 18_000:
-    faults.append("more than 22000 lines outside tests, or 18000 in tests")
+if outside > 24_300 or tests > 20_300:
+    faults.append("more than 24300 lines outside tests, or 20300 in tests")
 
 imports = {  # module or name that a file imports from the package, wherever
     path: [
