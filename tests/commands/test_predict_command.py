@@ -168,8 +168,11 @@ def test_report_is_one_page(
     assert "Received: &#39;x&#39;" in page.read_text("utf-8")
 
 
-def test_report_goes_on_without_a_damaged_run(
-    finished_run: Path, tmp_path: Path, constant_model: ConstantModel
+def test_report_and_evaluation_go_on_without_a_damaged_run(
+    finished_run: Path,
+    tmp_path: Path,
+    constant_model: ConstantModel,
+    error_of: Callable[..., str],
 ) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "run/ce/evaluation.json").write_text("{")
@@ -177,6 +180,10 @@ def test_report_goes_on_without_a_damaged_run(
     shutil.copy(model, tmp_path / "run/ls/model.keras")
     page = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "run"), "--output", str(page)]) == 0
+    # Nor is a loss left out because another one cannot be evaluated.
+    said = error_of("evaluate", tmp_path / "run", "--output", tmp_path / "out")
+    assert "every loss to be evaluated. Received: {'ls': \"Expected the model's" in said
+    assert [*json.loads((tmp_path / "out/evaluation-val.json").read_text())] == ["ce"]
     text = page.read_text("utf-8")
     assert f"Expected JSON in {tmp_path / 'run/ce/evaluation.json'}" in text
     assert "probabilities to be finite" in text

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from tf_levelset.checks import expect, sentence
 from tf_levelset.commands.shared_options import (
     add_dataset,
     add_option,
@@ -52,31 +54,38 @@ def run(options: argparse.Namespace) -> None:
     split = options.split or recipe.val_split
     source = load_split(options, recipe, split)
     crf = crf_of(options)
-    results = {
-        name: evaluate(
-            predictor,
-            source,
-            flip=options.flip,
-            scales=tuple(options.scales),
-            crf=crf,
-        )
-        for name, predictor in predictors.items()
-    }
+    results: dict[str, Any] = {}
+    faults: dict[str, str] = {}
+    for name, predictor in predictors.items():
+        try:
+            results[name] = evaluate(
+                predictor,
+                source,
+                flip=options.flip,
+                scales=tuple(options.scales),
+                crf=crf,
+            )
+        except ValueError as error:
+            if len(predictors) == 1:
+                raise
+            faults[name] = sentence(error)
+    expect(bool(results), "a loss that can be evaluated", faults)
     print(table(report_rows(results, {}, {})), end="")
     for name, result in results.items():
         print(f"\nIoU in % of each class, {name}:")
         for class_name, iou in result["class_iou"].items():
             print(f"  {class_name:15s} {'–' if iou is None else f'{100 * iou:6.2f}'}")
     is_run = (path / "config.json").exists()
-    for name in sorted(set(recipe.losses) - set(results)) if is_run else ():
+    for name in sorted(set(recipe.losses) - set(predictors)) if is_run else ():
         print(f"\n{name} is not fully trained. The same `train` command resumes it.")
     folder = options.output or (path if is_run else Path())
     iterations = None if crf is None else crf.iterations
     stem = "-".join([split, *_test_time_names(options, iterations)])
     write_json(folder / f"evaluation-{stem}.json", results)
-    shown = {name: at_test_time(p, options) for name, p in predictors.items()}
+    shown = {name: at_test_time(predictors[name], options) for name in results}
     write_png(folder / f"panel-{stem}.png", panel(source, shown, 4))
     print(f"\nWrote evaluation-{stem}.json and panel-{stem}.png to {folder}.")
+    expect(not faults, "every loss to be evaluated", faults)
 
 
 def _test_time_names(
