@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_levelset import compat
-from tf_levelset.checks import expect
+from tf_levelset.checks import expect, reason
 from tf_levelset.constants import OUTPUTS
 from tf_levelset.models.outputs import (
     guessed_outputs,
@@ -98,11 +98,10 @@ class AnySize:
             with compat.upsampling_to_unknown_sizes(self.model):
                 outputs = tf.nest.flatten(self.model(images, training=False))
         except FAILURES as error:
-            reason = str(error).partition("\n")[0]
             raise ValueError(
                 f"Expected {self.model.name!r} to take images of any size, or of sides "
                 f"that are multiples of a power of two up to {MULTIPLES[-1]}. "
-                f"Received: {type(error).__name__}, for {images.shape}: {reason:.200}"
+                f"Received: for {images.shape}, {reason(error):.200}"
             ) from error
         _check_one_output(outputs)
         logits = getattr(outputs[0], "_keras_logits", None) if self._is_auto else None

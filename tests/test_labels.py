@@ -131,11 +131,12 @@ def test_masks_with_channels_first_are_not_one_hot(mask: np.ndarray) -> None:
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="Channels are on the last"
     ):
-        parse_labels(masks, scores, None)
-    one_hot = tf.one_hot([[[0, 1, 3]], [[2, 2, 1]]], 4)  # Images of height 1.
-    np.testing.assert_array_equal(
-        parse_labels(one_hot, scores, None).ids, [[0, 1, 3], [2, 2, 1]]
-    )
+        parse_labels(masks, scores, None, from_logits=False)
+    # Images of height 1, with a void pixel.
+    one_hot = tf.one_hot([[[0, 1, 3]], [[2, 255, 1]]], 4)
+    labels = parse_labels(one_hot, scores + 1 / 4, None, from_logits=False)
+    np.testing.assert_array_equal(labels.ids, [[0, 1, 3], [2, 0, 1]])
+    np.testing.assert_array_equal(labels.valid, [[True] * 3, [True, False, True]])
 
 
 @pytest.mark.parametrize("labels", [(2, 4, 6), (2, 4, 6, 1), (2, 1, 4, 6)])

@@ -126,7 +126,7 @@ def test_watching_survives_an_unreadable_folder(
 @pytest.fixture
 def server() -> ModuleType:
     """The server's module, or a skipped test where Starlette is not installed."""
-    pytest.importorskip("uvicorn", reason="without tf_levelset[server]")
+    pytest.importorskip("uvicorn", reason="without starlette and uvicorn")
     return importlib.import_module("tf_levelset.server.http")
 
 
@@ -354,7 +354,7 @@ def test_the_command_reports_errors(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("uvicorn", reason="without tf_levelset[server]")
+    pytest.importorskip("uvicorn", reason="without starlette and uvicorn")
     if missing is not None:
         monkeypatch.delitem(sys.modules, "tf_levelset.server.http", raising=False)
         monkeypatch.setitem(sys.modules, missing, None)

@@ -12,10 +12,9 @@ import inspect
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
-
-import numpy as np
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -56,10 +55,11 @@ def plain(value: Any) -> Any:
     """
     if hasattr(value, "numpy") and not hasattr(value, "assign"):
         value = value.numpy()
-    if isinstance(value, np.generic | np.ndarray):
+    np = sys.modules.get("numpy")  # Where it is not loaded, it has made no number.
+    if np is not None and isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
-    if isinstance(value, np.longdouble):
-        return float(value)
+        if isinstance(value, np.longdouble):
+            return float(value)
     if type(value) in (list, tuple):
         return type(value)(map(plain, value))
     if type(value) is dict:

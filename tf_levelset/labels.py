@@ -42,19 +42,22 @@ def parse_labels(
     scores: tf.Tensor,
     ignore_class: int | None,
     mask: tf.Tensor | None = None,
+    from_logits: bool = True,
 ) -> Labels:
     """Reads sparse or one-hot ground truth.
 
     Args:
         y_true: Sparse labels (B, …) or (B, …, 1) of any integer dtype, or of a
             floating dtype that holds integers; or one-hot (B, …, C), where a row of
-            zeros is void, but not in (B, 1, …, C): outputs with channels first have
-            that shape, and the rows of their masks are often zero.
+            zeros is void.
         scores: The class scores (B, …, C) that the labels belong to. Only the shape is
-            read.
+            read, except that probabilities (B, 1, …, C) sum to 1 along the last axis:
+            sigmoid outputs with channels first do not, and rows of their masks may look
+            like one-hot ones.
         ignore_class: The label of void pixels, or None.
         mask: A Keras mask, or None. Its axes are the first ones of the images, and what
             it leaves out is void.
+        from_logits: Whether the scores are logits rather than probabilities.
 
     Returns:
         The labels. For a label that is neither a class nor void, an
@@ -72,9 +75,10 @@ def parse_labels(
     if _is_one_hot(y_true.shape, scores.shape):
         ids, valid, invalid = _from_one_hot(y_true)
         expected, remedy = f"{_ONE_HOT}, or zeros for void.", _NOT_ONE_HOT
-        if scores.shape[1] == 1:
-            invalid, valid = invalid | ~valid, tf.ones_like(valid)
-            expected = f"{_ONE_HOT}, because axis 1 of y_pred, {scores.shape}, is 1."
+        if scores.shape[1] == 1 and not from_logits:
+            other = tf.abs(tf.reduce_sum(scores, axis=-1) - 1) > 0.1
+            invalid, valid = invalid | other, valid | other
+            expected = f"{_ONE_HOT}, and y_pred {scores.shape} to sum to 1 along it."
     else:
         if y_true.shape.rank == scores.shape.rank:
             y_true = tf.squeeze(y_true, axis=-1)

@@ -261,7 +261,7 @@ def headers(version: int, kind: str = "image/png") -> dict[str, str]:
 
 def test_the_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("starlette", "uvicorn"):
-        pytest.importorskip(library, reason="without tf_levelset[server]")
+        pytest.importorskip(library, reason="without starlette and uvicorn")
     sizes = {"small": ((48, 64), (1, 9)), "medium": ((129, 193),)}
     monkeypatch.setattr(serving_requests, "SIZES", sizes)
     monkeypatch.setattr(serving_clients, "SHARES", {"small": 0.7, "medium": 0.3})

@@ -31,18 +31,23 @@ def of_other_rank() -> keras.Model:
     return keras.Model(features, keras.layers.Dense(2)(features))
 
 
-def of_even_sizes() -> keras.Model:
+def of_no_size() -> keras.Model:
     images = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(3, 3, strides=2, padding="same")(images)
-    x = keras.layers.Concatenate()([images, keras.layers.UpSampling2D(2)(x)])
+    x = keras.layers.Concatenate()([images, keras.layers.ZeroPadding2D(1)(images)])
     return keras.Model(images, keras.layers.Conv2D(2, 1)(x))
+
+
+def of_two_outputs() -> keras.Model:
+    images = keras.Input((None, None, 3))
+    return keras.Model(images, [keras.layers.Conv2D(2, 1)(images) for _ in range(2)])
 
 
 MODELS: dict[str, Callable[[], keras.Model]] = {
     "one": lambda: of_channels(1),
     "four": lambda: of_channels(4),
     "flat": of_other_rank,
-    "even": of_even_sizes,
+    "no size": of_no_size,
+    "two outputs": of_two_outputs,
 }
 
 LOGITS = {"two": [0.0] * 2, "three": [0.0] * 3, "nan": [float("nan")] * 2}

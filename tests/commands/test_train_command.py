@@ -114,10 +114,10 @@ def test_a_loss_that_becomes_nan_ends_in_one_line(
     arguments += ["--learning-rate", "1e30", "--checkpoint-seconds", "0"]
     assert main(arguments) == 1
     error = capsys.readouterr().err
-    assert "Expected predictions to be in [0, 8), from finite scores" in error
+    assert "Expected a finite loss. Received: nan" in error
     assert len(error.splitlines()) == 1
     # It names the images of the step and keeps the checkpoint before it.
-    assert re.search(r"At step 1, of the samples (train_\d+(, )?){3}\. ", error)
+    assert re.search(r"at step 1, of the samples (train_\d+(, )?){3}\. ", error)
     assert "step-1 is the last checkpoint before." in error
     assert Checkpoints(tmp_path / "ce" / "checkpoint").newest() == 1
 

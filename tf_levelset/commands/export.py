@@ -104,7 +104,7 @@ def _images_for_tflite(options: argparse.Namespace) -> dict[str, Iterator[np.nda
     """Opens the images that check a TFLite file and, for 8 bits, calibrate it."""
     from tf_levelset.commands.loading import load_split, recipe_for
     from tf_levelset.datasets import load_dataset
-    from tf_levelset.datasets.pipeline import image_dataset
+    from tf_levelset.datasets.pipeline import arrays_of, image_dataset
     from tf_levelset.inference.panels import spread
 
     if options.int8:
@@ -115,6 +115,6 @@ def _images_for_tflite(options: argparse.Namespace) -> dict[str, Iterator[np.nda
     else:  # Floats agree on any images.
         sources = {"images": load_dataset("synthetic", "val", num_samples=20)}
     return {
-        name: image_dataset(source).as_numpy_iterator()
+        name: arrays_of(image_dataset(source), source)
         for name, source in sources.items()
     }

@@ -231,6 +231,7 @@ def level_set_energy(
     check_ignore_class(ignore_class)
     scores = floating_scores(y_pred, from_logits)
     mask = compat.keras_mask(y_pred)
-    labels = parse_labels(tf.convert_to_tensor(y_true), scores, ignore_class, mask)
+    y_true = tf.convert_to_tensor(y_true)
+    labels = parse_labels(y_true, scores, ignore_class, mask, from_logits)
     density = energy_density(labels, scores, checked, from_logits)
     return tf.reduce_sum(density, axis=1)

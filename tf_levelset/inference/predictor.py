@@ -32,8 +32,9 @@ class KerasPredictor:
         self._trace()
 
     def _trace(self) -> None:
+        # TensorFlow would take one method of several objects for one retraced function.
         self._scores = tf.function(
-            self._eager_scores,
+            lambda image: self._eager_scores(image),
             input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)],
         )
 
@@ -178,6 +179,8 @@ def _checked(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
     # One NaN makes the sum NaN, and testing the sum is faster than testing each value.
     if not np.isfinite(probabilities.sum()):
         raise ValueError(
-            "Expected the model's probabilities to be finite. Received: NaN"
+            "Expected the model's probabilities to be finite. Received: NaN, for an "
+            f"image of {image.shape[0]}×{image.shape[1]} pixels. If training diverged, "
+            "train again with a lower learning rate."
         )
     return probabilities

@@ -169,7 +169,8 @@ class SegmentationLoss(compat.Loss):
         scores = tf.cast(floating_scores(y_pred, self.from_logits), self.dtype)
         check_one_weight_per_class(self.class_weight, scores.shape[-1])
         y_true = tf.convert_to_tensor(y_true)
-        return parse_labels(y_true, scores, self.ignore_class, mask), scores
+        labels = parse_labels(y_true, scores, self.ignore_class, mask, self.from_logits)
+        return labels, scores
 
     def _cross_entropy(self, labels: Labels, scores: tf.Tensor) -> tf.Tensor:
         """Returns Keras' cross-entropy of each pixel, (B, N), zero on void."""
