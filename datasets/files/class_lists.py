@@ -32,8 +32,8 @@ _LINE = re.compile(
     r'(?:"(?P<quoted>[^"]+)"|(?P<plain>[^"#]*?))'
     r"(?P<values>(?:[\s,;:]+\d+){0,3})[\s,;:]*(?:#.*)?"
 )
-# A name that begins or ends with a number may be a line of another form, `1 disc`.
-_WITH_NUMBER = re.compile(r"[-+.\d]+(?:[\s,;:].*)?|.*[\s,;:][-+.\d]+")
+# Such a name may be a line of another form, such as `1 disc` or `disc (1)`.
+_WITH_NUMBER = re.compile(r"\W*\d+(?:\W.*)?|.*\W\d+\W*")
 _QUOTES = "with names that begin or end with a number in double quotes"
 
 

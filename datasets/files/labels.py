@@ -28,8 +28,6 @@ _VOID_COLOR = (224, 224, 192)  # as in PASCAL VOC
 def open_labels(path: str) -> Iterator[Image.Image]:
     """Opens a PNG, BMP, GIF or TIFF file of labels and verifies its checksums.
 
-    The labels are turned upright as the EXIF orientation of their own file says.
-
     Raises:
         Exception: For a damaged file, of whatever type Pillow raises.
         ValueError: For an animation or several pages.
@@ -38,7 +36,7 @@ def open_labels(path: str) -> Iterator[Image.Image]:
     with Image.open(path, formats=LABEL_FORMATS) as image:
         image.verify()
     with open_single(path, LABEL_FORMATS) as image:
-        yield ImageOps.exif_transpose(image)
+        yield image
 
 
 def read_index_labels(path: str) -> np.ndarray:
@@ -49,21 +47,25 @@ def read_index_labels(path: str) -> np.ndarray:
 
     Args:
         path: An image file of mode P, whose palette indices are the labels, or of mode
-            L, whose grey values are.
+            L and 8 bits, whose grey values are.
 
     Returns:
-        uint8 (H, W).
+        uint8 (H, W), turned upright as the file's EXIF orientation says.
 
     Raises:
         ValueError: If the file has another mode.
     """
     with open_labels(path) as image:
-        if image.mode not in ("P", "L"):
+        # Pillow would stretch grey values of 2 or 4 bits to [0, 255].
+        tiles = str(getattr(image, "tile", ""))
+        has_few_bits = "L;2" in tiles or "L;4" in tiles
+        if image.mode not in ("P", "L") or has_few_bits:
+            mode = f"{image.mode}, of 2 or 4 bits," if has_few_bits else image.mode
             raise ValueError(
-                "Expected a label image of 8 bits a pixel, of mode P (palette) or L "
-                f"(greyscale). Received: mode {image.mode} in {path}"
+                "Expected a label image of mode P (palette), or of mode L (greyscale) "
+                f"and 8 bits. Received: mode {mode} in {path}"
             )
-        return np.array(image)
+        return np.array(ImageOps.exif_transpose(image))
 
 
 def color_label_reader(colors: Mapping[tuple[int, int, int], int]) -> LabelReader:
@@ -84,7 +86,7 @@ def color_label_reader(colors: Mapping[tuple[int, int, int], int]) -> LabelReade
 
     def read(path: str) -> np.ndarray:
         with open_labels(path) as image:
-            rgb = as_rgb(image)
+            rgb = as_rgb(ImageOps.exif_transpose(image))
         pixels = _code(rgb)
         places = np.searchsorted(codes, pixels).clip(max=len(codes) - 1)
         unknown = rgb[codes[places] != pixels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,17 @@ def test_forms_of_lines(tmp_path: Path, text: str, stored: dict[str, str]) -> No
         ("name,id\nground,0\ndisc,1\n", r"\[0, 1\] values.*name,id.*line 3: disc,1"),
         ("zone 1\nzone 2\n", r"double quotes. Rec.*zone twice \(line 2: zone 2\)"),
         ("ground\nzone 2\n", r"\[0, 1\] values \(line 1: ground\) \(line 2: zone 2\)"),
-        ("disc -1\nground 0\n", "line 1: disc -1"),
-        ("disc 1.0\nground 0\n", "line 1: disc 1.0"),
+        *(
+            (f"ground 0\n{line}\n", re.escape(f"line 2: {line}"))
+            for line in (
+                "disc -1",
+                "disc 1.0",
+                "disc (1)",
+                "disc=1",
+                "1) disc",
+                "1. disc",
+            )
+        ),
         ('{"disc": 1}\nground 0\n', "line 1: {"),
         ("a 1\nb\n", r"entries with \[0, 1\] values"),
         ("a\nb\na\n", "a twice"),

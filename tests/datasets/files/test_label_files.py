@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bad_files import chunk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -45,6 +47,36 @@ def test_other_formats_are_not_opened(tmp_path: Path, format: str) -> None:
     for read in (read_index_labels, color_label_reader({(1, 1, 1): 0})):
         with pytest.raises(Image.UnidentifiedImageError):
             read(str(path))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("is_palette", [False, True])
+def test_labels_of_few_bits_are_never_stretched(
+    tmp_path: Path, bits: int, is_palette: bool
+) -> None:
+    ids = np.arange(2**bits, dtype=np.uint8).reshape(1, -1)
+    content = palette_png(ids, np.zeros((16, 3)))
+    with Image.open(io.BytesIO(content)) as image:
+        image.save(tmp_path / "l.png", bits=bits)
+    png = bytearray((tmp_path / "l.png").read_bytes())
+    if not is_palette:
+        png[25] = 0  # the same bits as grey values
+        png[12:33] = chunk(b"IHDR", bytes(png[16:29]))[4:]
+    (tmp_path / "l.png").write_bytes(png)
+    if is_palette:
+        np.testing.assert_array_equal(read_index_labels(str(tmp_path / "l.png")), ids)
+    else:
+        with pytest.raises(ValueError, match=r"and 8 bits\. Received: mode [1L]"):
+            read_index_labels(str(tmp_path / "l.png"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif"])
+def test_indices_of_a_palette_are_labels(tmp_path: Path, suffix: str) -> None:
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(ids)
+    image.putpalette(np.random.default_rng(0).bytes(768))
+    image.save(tmp_path / f"l.{suffix}")
+    np.testing.assert_array_equal(read_index_labels(str(tmp_path / f"l.{suffix}")), ids)
 
 
 class TestClassReader:
