@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -152,7 +153,7 @@ class AnySize:
         assert failure is not None
         raise failure
 
-    def announce(self, size: tuple[int, int] | None = None) -> None:
+    def announce(self, size: Sequence[int] | None = None) -> None:
         """Warns, once, if images of a size, or of most sizes, are resized."""
         sizes = zip(size or (0, 0), self.size, strict=True)
         if not self._is_announced and any(n not in (None, own) for own, n in sizes):

@@ -147,7 +147,7 @@ def test_outputs_with_channels_first_raise(
     ids, scores = tf.zeros(labels, tf.int32), tf.zeros((2, channels, 4, 6))
     errors = ValueError, tf.errors.InvalidArgumentError
     with pytest.raises(errors, match="Channels are on the last axis"):
-        parse_labels(ids, scores, None)
+        parse_labels(ids, scores, None, from_logits=False)
     spec = tf.TensorSpec((None, channels, None, None))
     function = tf.function(lambda scores: floating_scores(scores, True).shape)
     with pytest.raises(ValueError, match="Channels are on the last axis"):

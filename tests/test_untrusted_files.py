@@ -49,7 +49,9 @@ OPTIONS = {"safe_mode": True, "allow_pickle": False, "weights_only": True}
 ONLY_IN = {
     "load_model": ("safe_loading.py",),
     # The others load files of the package, by names that are written in the source.
-    "import_module": ("safe_loading.py", "lazy.py", "__init__.py", "main.py"),
+    "import_module": (
+        *("safe_loading.py", "lazy.py", "__init__.py", "main.py", "checks.py"),
+    ),
 }
 """Functions that only these files call, after they have checked what they load."""
 

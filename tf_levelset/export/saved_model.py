@@ -154,7 +154,7 @@ def export(
         expect(len(size) == 2 and min(size) >= 1, "`size` to be positive", size)
     net = AnySize(model, outputs)
     net.antialias = not portable
-    _check(net, class_names)
+    _check(net, class_names, size)
     folder.mkdir(parents=True, exist_ok=True)
     if version is None:
         version = max(numbered_versions(folder), default=0) + 1
@@ -216,10 +216,12 @@ def _serving(net: AnySize, size: Sequence[int | None]) -> Serving:
         ) from error
 
 
-def _check(net: AnySize, class_names: Sequence[str]) -> None:
+def _check(
+    net: AnySize, class_names: Sequence[str], size: Sequence[int] | None
+) -> None:
     """Raises unless the net maps images to outputs of their size and of all classes."""
     net.check_values(net.probe())
-    net.announce()
+    net.announce(size)
     classes = net.num_classes
     if classes > MAX_CLASSES:
         raise ValueError(f"Expected at most {MAX_CLASSES} classes. Received: {classes}")
