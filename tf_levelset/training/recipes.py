@@ -34,8 +34,8 @@ LEVEL_SET_WEIGHTS = {
     "correlation": 3.0,
     "balanced": 12.0,
 }
-"""The weight of each normalization where none is given. Those of the last three were
-the best on the tuning fold of docs/results.md."""
+"""The weight of each normalization where none is given. The last three come from the
+tuning fold of docs/results.md; "balanced" with the logit and ε = 1."""
 
 _SMALL_LEVEL_SET = {
     "level_set_weight": LEVEL_SET_WEIGHTS["mean"],
