@@ -20,7 +20,7 @@ from tf_levelset.datasets.files.faults import (
     inspect_all,
 )
 from tf_levelset.datasets.pipeline import Source
-from tf_levelset.files import digest
+from tf_levelset.files import sha256
 
 
 def verify(source: Source, threads: int = 4) -> Inspection:
@@ -78,7 +78,7 @@ class Verified:
     def unlisted_void(self) -> list[Fault]:
         """Returns a fault for every split with an id that is void for want of a class.
 
-        Whether it is one, only its user knows.
+        Only the user knows whether it marks void pixels or a class.
         """
         return [
             Fault(
@@ -169,7 +169,7 @@ def content_of(
     files = list(dict.fromkeys(path for source in sources for path in source.files))
     names = [_name(path, {**folders, "": data_dir}) for path in files]
     with ThreadPoolExecutor() as pool:
-        digests = dict(zip(names, pool.map(digest, files), strict=True))
+        digests = dict(zip(names, pool.map(sha256, files), strict=True))
     return {
         "classes": list(sources[0].class_names),
         "stored_classes": dict(sources[0].stored_classes),

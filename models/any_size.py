@@ -39,8 +39,9 @@ class AnySize:
         model: Maps RGB images in [0, 255], (B, H, W, 3), to outputs (B, H, W, C). C = 1
             is the foreground of a binary task.
         outputs: What these are: "logits", "softmax" or "sigmoid". With "auto" they are
-            read from the model's graph, or, where it does not say it, guessed from the
-            values for the first image, with a warning if these are probabilities.
+            read from the model's graph. Where the graph does not say it, they are
+            guessed from the values for the first image, with a warning if these are
+            taken for probabilities.
 
     Attributes:
         outputs: What `scores` returns, as the argument; None while it is unknown.

@@ -8,7 +8,6 @@ a source that you trust. A damaged one is recognised by its checksums.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import math
@@ -23,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from tf_levelset.checks import reason
+from tf_levelset.files import sha256
 
 SUMS_FILE = "SHA256SUMS"
 """In the folder `assets.extra` of a SavedModel; `sha256sum --check` reads it, too."""
@@ -103,7 +103,7 @@ def write_sums(folder: Path) -> None:
     target = folder / "assets.extra" / SUMS_FILE
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in files if path != target)
-    lines = [f"{_sum(folder / name)}  {name}\n" for name in names]
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in names]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("".join(lines), encoding="utf-8")
 
@@ -133,15 +133,7 @@ def _agrees(folder: Path, line: bytes) -> bool:
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         return False
     # `Path.is_file` raises an error for a name that is too long.
-    return os.path.isfile(folder / path) and _sum(folder / path) == digest
-
-
-def _sum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
+    return os.path.isfile(folder / path) and sha256(folder / path) == digest
 
 
 # --- Archives ---

@@ -88,9 +88,13 @@ def inside(folder: Path, path: Path) -> Path:
     return path
 
 
-def digest(path: str | os.PathLike[str]) -> str:
-    """Returns 32 hexadecimal digits that stand for the content of a file."""
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's content, as the command `sha256sum` prints it."""
+    found = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(2**20):  # A file of weights may be large.
+            found.update(block)
+    return found.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -142,7 +142,8 @@ def _upright(image: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     """Turns an image (H, W, 3) as its EXIF data, a scalar string, say."""
     orientation = _orientation(exif)
     image = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
-    # Each four orientations mirror nothing, the columns, both, and the rows.
+    # Of 1 to 4, and again of 5 to 8, the first mirrors nothing, the second the columns,
+    # the third both, and the fourth the rows.
     mirrored = (orientation - 1) % 4
     rows = tf.where(mirrored >= 2, -1, 1)
     columns = tf.where((mirrored == 1) | (mirrored == 2), -1, 1)

@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     write_any_text()
     options = parser().parse_args(arguments)
-    warnings.formatwarning = _line_of_warning  # type: ignore[assignment]
     try:
-        _load_tensorflow()
-        options.run(options)
+        with _warnings_in_a_line():
+            _load_tensorflow()
+            options.run(options)
     except KeyboardInterrupt:
         print(options.if_stopped)
         return INTERRUPTED
@@ -94,8 +94,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _line_of_warning(message: Warning | str, *_: object) -> str:
-    return f"tf-levelset: warning: {message}\n"
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Shows warnings without the place in the code that they come from."""
+
+    def line(message: Warning | str, *_: object) -> str:
+        return f"tf-levelset: warning: {message}\n"
+
+    before = warnings.formatwarning
+    warnings.formatwarning = line  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _load_tensorflow() -> None:

@@ -11,7 +11,6 @@ written; one whose files do not match them was damaged later. `sha256sum -c` rea
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tf_levelset.checks import expect, reason
-from tf_levelset.files import sync, write_text
+from tf_levelset.files import sha256, sync, write_text
 from tf_levelset.training.distribution import WORKER_LOST
 
 
@@ -164,5 +163,4 @@ def _remove(path: Path) -> None:
 
 def _checksums(paths: list[Path]) -> str:
     """Returns the SHA-256 of files, as the command `sha256sum` prints them."""
-    digests = ((hashlib.sha256(path.read_bytes()), path.name) for path in paths)
-    return "".join(f"{digest.hexdigest()}  {name}\n" for digest, name in digests)
+    return "".join(f"{sha256(path)}  {path.name}\n" for path in paths)

@@ -21,7 +21,7 @@ from typing import Any
 
 from tf_levelset._version import __version__
 from tf_levelset.datasets.verification import CONTENT
-from tf_levelset.files import digest, read_json, write_json
+from tf_levelset.files import read_json, sha256, write_json
 from tf_levelset.training.recipe import LOSSES, PLACES, Recipe, flat
 from tf_levelset.training.run_folder import (
     CLASSES_FILE,
@@ -71,7 +71,7 @@ def identity_of(recipe: Recipe, data: Mapping[str, Any]) -> Identity:
     weights = str(recipe.model_options.get("weights"))
     # The index of a TensorFlow checkpoint holds checksums of its other files.
     paths = filter(os.path.isfile, (weights, f"{weights}.index"))
-    return Identity(recipe, data, next(map(digest, paths), None))
+    return Identity(recipe, data, next(map(sha256, paths), None))
 
 
 def read_identity(run_dir: Path) -> Identity | None:
